@@ -1,0 +1,200 @@
+"""Ways to share one model between concurrent requests: `python -m benchmarks.concurrency`.
+
+Clients in threads ask for one tweet after the other, as a worker's requests do:
+1, 4 and 16 at a time. The ways take turns, round after round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from msgspec import Struct
+
+from benchmarks.figures import percentile
+from benchmarks.machine import Machine, describe_machine
+from benchmarks.microbatcher import MicroBatcher
+from benchmarks.processes import PROJECT
+from benchmarks.report import align, write_json
+from benchmarks.tweets import generate_tweets
+from sentiment.classifier import Classifier
+from sentiment.errors import SentimentError
+from sentiment.records import Prediction
+
+CONCURRENCIES = (1, 4, 16)
+
+PredictText = Callable[[str], Prediction]
+
+
+class Turn(Struct, frozen=True):
+    """One turn: the seconds of each request, and of all of them together."""
+
+    latencies: list[float]
+    seconds: float
+
+
+class Way(Struct, frozen=True, kw_only=True):
+    """How one way of sharing fares with so many requests at a time."""
+
+    name: str
+    concurrency: int
+    p50_ms: float
+    p99_ms: float
+    tweets_per_second: float
+
+
+class ConcurrencyReport(Struct, frozen=True, kw_only=True):
+    """Everything one run found."""
+
+    measured_at: str
+    machine: Machine
+    rounds: int
+    requests: int
+    ways: list[Way]
+
+
+def open_ways(model: Path, stack: ExitStack) -> dict[str, PredictText]:
+    """Return the ways to share the model in the folder `model`; `stack` closes them.
+
+    Raises:
+        InvalidModel: the folder is no model that serves.
+    """
+    every_core, one_core = Classifier.load(model), Classifier.load(model, threads=1)
+    waiting = stack.enter_context(MicroBatcher(every_core.predict, wait_seconds=0.002))
+    eager = stack.enter_context(MicroBatcher(every_core.predict, wait_seconds=0.0))
+    lock = threading.Lock()
+
+    def in_turn(text: str) -> Prediction:
+        with lock:
+            return every_core.predict([text])[0]
+
+    return {
+        "each on its own, all cores": lambda text: every_core.predict([text])[0],
+        "each on its own, one core": lambda text: one_core.predict([text])[0],
+        "one after the other, all cores": in_turn,
+        "micro-batches, waits 2 ms": waiting.predict,
+        "micro-batches, waits for nothing": eager.predict,
+    }
+
+
+def time_turn(predict: PredictText, tweets: Sequence[str], requests: int, concurrency: int) -> Turn:
+    """Have `concurrency` clients send `requests` in all, each its next as soon as it has an answer."""
+    # One counter for all: a client that is served late does not make the others wait at the end.
+    tickets = count()
+    latencies: list[float] = []
+    barrier = threading.Barrier(concurrency + 1)
+
+    def ask() -> None:
+        barrier.wait()
+        while (ticket := next(tickets)) < requests:
+            start = time.perf_counter()
+            predict(tweets[ticket % len(tweets)])
+            latencies.append(time.perf_counter() - start)
+
+    clients = [threading.Thread(target=ask) for _ in range(concurrency)]
+    for client in clients:
+        client.start()
+    barrier.wait()
+    start = time.perf_counter()
+    for client in clients:
+        client.join()
+    return Turn(latencies, time.perf_counter() - start)
+
+
+def measure(
+    ways: dict[str, PredictText],
+    tweets: Sequence[str],
+    *,
+    rounds: int,
+    requests: int,
+    progress: Callable[[str], None],
+) -> list[Way]:
+    """Let every way take its turn at every concurrency, `rounds` times, a different one first."""
+    turns: dict[tuple[int, str], list[Turn]] = {(many, name): [] for many in CONCURRENCIES for name in ways}
+    names = list(ways)
+    for number in range(rounds):
+        progress(f"round {number + 1} of {rounds}")
+        shift = number % len(names)
+        for concurrency in CONCURRENCIES:
+            for name in names[shift:] + names[:shift]:
+                ways[name](tweets[0])
+                turns[concurrency, name].append(time_turn(ways[name], tweets, requests, concurrency))
+    return [_summarise(name, concurrency, found) for (concurrency, name), found in turns.items()]
+
+
+def render_text(report: ConcurrencyReport) -> str:
+    """Return the report as aligned lines for a terminal."""
+    rows = [("", "at a time", "p50", "p99", "tweets/s")]
+    rows += [
+        (
+            way.name,
+            str(way.concurrency),
+            f"{way.p50_ms:.1f} ms",
+            f"{way.p99_ms:.1f} ms",
+            f"{way.tweets_per_second:.0f}",
+        )
+        for way in report.ways
+    ]
+    return "\n".join(align(rows))
+
+
+def _summarise(name: str, concurrency: int, turns: Sequence[Turn]) -> Way:
+    latencies = [1e3 * latency for turn in turns for latency in turn.latencies]
+    return Way(
+        name=name,
+        concurrency=concurrency,
+        p50_ms=percentile(latencies, 50),
+        p99_ms=percentile(latencies, 99),
+        tweets_per_second=statistics.median(len(turn.latencies) / turn.seconds for turn in turns),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, show, and write what was asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.concurrency",
+        description="Measure ways to share one model between concurrent requests.",
+    )
+    parser.add_argument(
+        "--model", type=Path, default=PROJECT / "seed-model", help="model folder (default: seed-model)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--requests", type=int, default=128, help="in each turn; default: %(default)s")
+    arguments = parser.parse_args(argv)
+    machine = describe_machine()
+    try:
+        with ExitStack() as stack:
+            ways = measure(
+                open_ways(arguments.model, stack),
+                generate_tweets(256),
+                rounds=arguments.rounds,
+                requests=arguments.requests,
+                progress=lambda message: print(message, file=sys.stderr, flush=True),
+            )
+    except SentimentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    report = ConcurrencyReport(
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine,
+        rounds=arguments.rounds,
+        requests=arguments.requests,
+        ways=ways,
+    )
+    print(render_text(report))
+    if arguments.json is not None:
+        write_json(arguments.json, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A developer's Azure on one machine: storage, the Functions host and their settings, without an account."""

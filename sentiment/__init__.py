@@ -1,0 +1,1 @@
+"""Tweet sentiment that learns from its users."""

@@ -1,0 +1,157 @@
+"""One container of Blob Storage: the border where the SDK's errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+
+from sentiment.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+
+# What storage itself says of a name that is not there, and of a condition that does
+# not hold. The same status can come from a proxy in between, or mean something else.
+_MISSING = ("BlobNotFound", "ContainerNotFound")
+_REFUSED = ("BlobAlreadyExists", "ConditionNotMet")
+
+# The SDK sends a file's body under the connection timeout, all of it: give a slow
+# line time for the largest file, whatever the client's own timeouts are.
+_UPLOAD_SECONDS = 600
+
+
+class Content(NamedTuple):
+    """What a blob held when it was read, and the ETag that replacing it is conditional on."""
+
+    data: bytes
+    etag: str
+
+
+class Blobs:
+    """The blobs of one container, by name; safe to share between threads.
+
+    Writes are conditional, all of them: a blob is created where there is none, or
+    replaced where it is still the one that was read. Every method raises
+    `StoreUnavailable` where storage does not answer.
+    """
+
+    def __init__(self, container: ContainerClient) -> None:
+        self._container = container
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return str(self._container.container_name)
+
+    def create_container(self) -> None:
+        """Create the container if it is not there yet."""
+        with _storage(f"find the container {self.container}"):
+            if not self._container.exists():
+                with suppress(ResourceExistsError):
+                    self._container.create_container()
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Return the names that begin with `prefix`; none where there is no container."""
+        with _storage(f"list {self.container}/{prefix}"):
+            try:
+                return list(self._container.list_blob_names(name_starts_with=prefix))
+            except ResourceNotFoundError as error:
+                if _code(error) in _MISSING:
+                    return []
+                raise
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size in bytes of each blob whose name begins with `prefix`."""
+        with _storage(f"list {self.container}/{prefix}"):
+            return {blob.name: blob.size for blob in self._container.list_blobs(name_starts_with=prefix)}
+
+    def read(self, name: str) -> Content | None:
+        """Return a blob's content, or None where there is none."""
+        return self._read(name)
+
+    def read_if_changed(self, name: str, etag: str) -> Content | None:
+        """Return a blob's content, with one request; with `etag` and no data while that is still its ETag."""
+        return self._read(name, etag=etag, match_condition=MatchConditions.IfModified)
+
+    def _read(self, name: str, **condition: Any) -> Content | None:
+        with _storage(f"read {name}"):
+            try:
+                stream = self._container.download_blob(name, **condition)
+                return Content(stream.readall(), str(stream.properties.etag))
+            except HttpResponseError as error:
+                if error.status_code == 304:
+                    return Content(b"", condition["etag"])
+                if _code(error) in _MISSING:
+                    return None
+                raise
+
+    def download(self, name: str, target: Path, size: int) -> int | None:
+        """Write a blob to `target` if it has `size` bytes; return how many it has, None where there is none.
+
+        A blob of another size is not read: it may be of any size.
+        """
+        with _storage(f"read {name}"):
+            try:
+                stream = self._container.download_blob(name, max_concurrency=4)
+                if stream.size == size:
+                    with target.open("wb") as file:
+                        stream.readinto(file)
+            except ResourceNotFoundError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+            return int(stream.size)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a blob that is not there yet (If-None-Match: *); False when it is.
+
+        False can also mean that it was done and nobody heard of it: the SDK repeats a
+        request whose answer was lost, and then meets its own work. Look at the content.
+        """
+        return self._write(name, data, overwrite=False)
+
+    def replace(self, name: str, data: bytes, etag: str) -> bool:
+        """Write over a blob while its ETag is `etag` (If-Match); False when it is another.
+
+        As with `create`, False can also mean that it was done.
+        """
+        return self._write(
+            name, data, overwrite=True, etag=etag, match_condition=MatchConditions.IfNotModified
+        )
+
+    def _write(self, name: str, data: bytes, **condition: Any) -> bool:
+        with _storage(f"write {name}"):
+            try:
+                self._container.upload_blob(
+                    name, data, connection_timeout=_UPLOAD_SECONDS, read_timeout=_UPLOAD_SECONDS, **condition
+                )
+            except (ResourceExistsError, ResourceModifiedError) as error:
+                if _code(error) in _REFUSED:
+                    return False
+                raise
+            return True
+
+
+@contextmanager
+def _storage(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except AzureError as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StoreUnavailable(operation, said) from error
+
+
+def _code(error: HttpResponseError) -> object:
+    # A plain string or a member of the SDK's string enumeration: both compare as strings.
+    return getattr(error, "error_code", None)

@@ -1,0 +1,178 @@
+"""A model folder becomes answers.
+
+Reads the exported ONNX graph and the tokenizer directly: nothing is unpickled
+and no code of a model folder is ever run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from msgspec import Struct
+from tokenizers import Encoding, Tokenizer
+
+from sentiment import manifest
+from sentiment.errors import InvalidModel
+from sentiment.records import LABELS, Prediction, Scores
+from sentiment.text import normalise
+
+Probabilities = npt.NDArray[np.float32]
+Tokens = dict[str, npt.NDArray[np.int64]]
+
+#: Texts of similar length are run together, so many at a time: short enough that
+#: little is padded, long enough to keep the cores busy (see benchmarks/).
+BATCH = 16
+
+_INPUTS = {"input_ids", "attention_mask"}
+_OUTPUT = "probabilities"
+_SUM_TOLERANCE = 1e-3
+
+
+class _Config(Struct, frozen=True):
+    """What serving reads of `config.json`."""
+
+    id2label: dict[str, str]
+
+
+class Classifier:
+    """Answers texts with the model of one folder; safe to share between threads."""
+
+    def __init__(
+        self,
+        version: str,
+        tokenizer: Tokenizer,
+        session: onnxruntime.InferenceSession,
+        columns: Sequence[int],
+    ) -> None:
+        self.version = version
+        self._tokenizer = tokenizer
+        self._session = session
+        # Where each of LABELS stands among the graph's outputs.
+        self._columns = list(columns)
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 0) -> Classifier:
+        """Verify and load the model in `folder`; `threads` 0 means one per core.
+
+        Raises:
+            InvalidModel: the manifest is missing or does not match, a file is
+                missing or unreadable, or the labels are not the three we know.
+        """
+        record, _ = manifest.read_manifest(folder)
+        manifest.verify(folder, record, manifest.SERVING_FILES)
+        columns = _columns(folder)
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / manifest.TOKENIZER))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise InvalidModel(folder, manifest.TOKENIZER, f"is no tokenizer: {error}") from error
+        if tokenizer.truncation is None:
+            raise InvalidModel(folder, manifest.TOKENIZER, "does not say how many tokens the model reads")
+        tokenizer.no_padding()
+        classifier = cls(record.version, tokenizer, _session(folder, threads), columns)
+        classifier._check(folder)
+        return classifier
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Classify `texts`; one `Prediction` each, in their order."""
+        encodings = self._encode(texts)
+        # Six decimals: more than the model knows, and short to read.
+        rows = np.round(self._run(encodings).astype(np.float64), 6).tolist()
+        return [
+            Prediction(
+                label=LABELS[row.index(max(row))],
+                scores=Scores(*row),
+                truncated=bool(encoding.overflowing),
+            )
+            for row, encoding in zip(rows, encodings, strict=True)
+        ]
+
+    def probabilities(self, texts: Sequence[str]) -> Probabilities:
+        """Return the calibrated probabilities of `texts`: shape (texts, 3), columns as `LABELS`."""
+        return self._run(self._encode(texts))
+
+    def batches(self, texts: Sequence[str]) -> Iterable[tuple[list[int], Tokens]]:
+        """Yield what the graph is fed for `texts`: positions in `texts`, and its inputs."""
+        yield from _batches(self._encode(texts))
+
+    def _check(self, folder: Path) -> None:
+        """Answer once: a graph that loads may still not run, or answer with no probabilities.
+
+        It also warms the session up, so that the first caller does not pay for it.
+        """
+        try:
+            row = self.probabilities(["ready"])[0]
+        except Exception as error:  # onnxruntime's exceptions share no base class but this one
+            raise InvalidModel(folder, manifest.ONNX, f"cannot be run: {error}") from error
+        if not (np.isfinite(row).all() and (row >= 0).all() and abs(float(row.sum()) - 1) < _SUM_TOLERANCE):
+            raise InvalidModel(
+                folder, manifest.ONNX, f"answers with {row.tolist()}, which are no probabilities"
+            )
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
+        if len(texts) == 1:
+            return [self._tokenizer.encode(normalise(texts[0]))]
+        encodings: list[Encoding] = self._tokenizer.encode_batch([normalise(text) for text in texts])
+        return encodings
+
+    def _run(self, encodings: Sequence[Encoding]) -> Probabilities:
+        result = np.empty((len(encodings), len(LABELS)), dtype=np.float32)
+        for positions, tokens in _batches(encodings):
+            result[positions] = self._session.run([_OUTPUT], tokens)[0]
+        return result[:, self._columns]
+
+
+def _batches(encodings: Sequence[Encoding]) -> Iterable[tuple[list[int], Tokens]]:
+    order = sorted(range(len(encodings)), key=lambda position: len(encodings[position]))
+    for start in range(0, len(order), BATCH):
+        positions = order[start : start + BATCH]
+        width = len(encodings[positions[-1]])
+        ids = np.zeros((len(positions), width), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, position in enumerate(positions):
+            tokens = encodings[position].ids
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        yield positions, {"input_ids": ids, "attention_mask": mask}
+
+
+def _columns(folder: Path) -> list[int]:
+    """Return the output column of each of `LABELS`."""
+    try:
+        config = msgspec.json.decode((folder / manifest.CONFIG).read_bytes(), type=_Config)
+        by_label = {label: int(column) for column, label in config.id2label.items()}
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InvalidModel(folder, manifest.CONFIG, f"cannot be read: {error}") from error
+    if set(by_label) != set(LABELS) or sorted(by_label.values()) != [0, 1, 2]:
+        raise InvalidModel(
+            folder, manifest.CONFIG, f"has the labels {sorted(by_label)}, this service knows {sorted(LABELS)}"
+        )
+    return [by_label[label] for label in LABELS]
+
+
+def _session(folder: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Spinning wins microseconds on an idle machine and starves the other requests on a busy one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session: Any = onnxruntime.InferenceSession(
+            str(folder / manifest.ONNX), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base class but this one
+        raise InvalidModel(folder, manifest.ONNX, f"cannot be loaded: {error}") from error
+    inputs = {argument.name for argument in session.get_inputs()}
+    outputs = {argument.name: argument.shape for argument in session.get_outputs()}
+    if inputs != _INPUTS or _OUTPUT not in outputs or outputs[_OUTPUT][-1] != len(LABELS):
+        raise InvalidModel(
+            folder,
+            manifest.ONNX,
+            f"has inputs {sorted(inputs)} and outputs {outputs}; "
+            f"needed: {sorted(_INPUTS)} and {_OUTPUT!r} of shape (texts, {len(LABELS)})",
+        )
+    return session

@@ -1,0 +1,127 @@
+"""The OpenAPI 3.1 document, generated from the records that validate."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from sentiment.records import (
+    BatchAnswer,
+    BatchRequest,
+    ModelAnswer,
+    Problem,
+    StatusAnswer,
+    TextAnswer,
+    TextRequest,
+)
+from sentiment.text import MAX_TEXT_CHARACTERS
+
+_JSON = "application/json"
+_PROBLEM_JSON = "application/problem+json"
+_REF = "#/components/schemas/{name}"
+
+_PROBLEMS = {
+    400: "The request cannot be answered; `errors` names each place.",
+    413: "The body has more than 1 MiB.",
+    415: "The body is not declared as JSON in UTF-8.",
+    500: "A defect or a misconfiguration of the service.",
+    503: "There is no model to answer with; try again after `Retry-After` seconds.",
+}
+
+
+@cache
+def document() -> bytes:
+    """Return the document as JSON."""
+    records = [TextRequest, BatchRequest, TextAnswer, BatchAnswer, ModelAnswer, StatusAnswer, Problem]
+    references, components = msgspec.json.schema_components(records, ref_template=_REF)
+    schema = {record.__name__: reference for record, reference in zip(records, references, strict=True)}
+    for name in ("TextRequest", "Document"):
+        components[name]["properties"]["text"] |= {"minLength": 1, "maxLength": MAX_TEXT_CHARACTERS}
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Tweet sentiment",
+                "version": "1",
+                "description": "Classifies tweets as negative, neutral or positive.",
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
+            "servers": [{"url": "/api"}],
+            "security": [{"functionKey": []}, {"functionKeyInQuery": []}],
+            "paths": {
+                "/predict": {"post": _predict(schema)},
+                "/model": {
+                    "get": _get("getModel", "The model that answers", schema["ModelAnswer"], (500, 503))
+                },
+                "/health": {"get": _open("getHealth", "Is the process alive?", schema["StatusAnswer"], ())},
+                "/ready": {
+                    "get": _open("getReady", "Is a model loaded?", schema["StatusAnswer"], (500, 503))
+                },
+                "/openapi.json": {"get": _open("getOpenApi", "This document", {"type": "object"}, ())},
+            },
+            "components": {
+                "schemas": components,
+                "securitySchemes": {
+                    "functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
+                    "functionKeyInQuery": {"type": "apiKey", "in": "query", "name": "code"},
+                },
+            },
+        }
+    )
+
+
+def _predict(schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "operationId": "predict",
+        "summary": "Classify one tweet or a batch",
+        "description": "In a batch each document fails on its own: it is in `documents` or in `errors`.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                _JSON: {
+                    "schema": {"oneOf": [schema["TextRequest"], schema["BatchRequest"]]},
+                    "examples": {
+                        "one": {"value": {"text": "I love how this turned out!"}},
+                        "several": {"value": {"documents": [{"id": "1", "text": "Worst flight ever."}]}},
+                    },
+                }
+            },
+        },
+        "responses": _responses(
+            {"oneOf": [schema["TextAnswer"], schema["BatchAnswer"]]}, (400, 413, 415, 500, 503)
+        )
+        | {"401": {"description": "The function key is missing or wrong."}},
+    }
+
+
+def _get(operation: str, summary: str, answer: dict[str, Any], problems: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": _responses(answer, problems)
+        | {"401": {"description": "The function key is missing or wrong."}},
+    }
+
+
+def _open(operation: str, summary: str, answer: dict[str, Any], problems: tuple[int, ...]) -> dict[str, Any]:
+    """Describe an operation that needs no key."""
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "security": [],
+        "responses": _responses(answer, problems),
+    }
+
+
+def _responses(answer: dict[str, Any], problems: tuple[int, ...]) -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        "200": {"description": "The answer.", "content": {_JSON: {"schema": answer}}}
+    }
+    for status in problems:
+        responses[str(status)] = {
+            "description": _PROBLEMS[status],
+            "content": {_PROBLEM_JSON: {"schema": {"$ref": _REF.format(name="Problem")}}},
+        }
+    return responses

@@ -1,0 +1,197 @@
+"""The words of the domain as frozen structs.
+
+What validates a request is what the OpenAPI document is generated from: the
+same classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Label = Literal["negative", "neutral", "positive"]
+
+#: In the order of the model's outputs.
+LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
+
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class Scores(Struct, frozen=True):
+    """The probabilities of the three classes; they sum to one."""
+
+    negative: Probability
+    neutral: Probability
+    positive: Probability
+
+
+class Prediction(Struct, frozen=True):
+    """What a classifier says of one text."""
+
+    label: Label
+    scores: Scores
+    truncated: Annotated[
+        bool, Meta(description="The text was longer than the model reads; its end was ignored.")
+    ]
+
+
+# --- model versions ---------------------------------------------------------
+
+
+class FileEntry(Struct, frozen=True):
+    """Size in bytes and SHA-256 (hexadecimal) of one file of a model folder."""
+
+    size: int
+    sha256: str
+
+
+class DataFingerprint(Struct, frozen=True):
+    """Which data a model has seen: name, SHA-256 of the file's bytes, rows per class."""
+
+    name: str
+    sha256: str
+    rows: dict[str, int]
+
+
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """`manifest.json`: what a model folder holds and how it came to be."""
+
+    schema: Literal[1] = 1
+    version: str
+    created_at: str
+    recipe: str
+    settings: dict[str, Any]
+    data: dict[str, DataFingerprint]
+    parent: str | None
+    files: dict[str, FileEntry]
+
+
+class Champion(Struct, frozen=True, kw_only=True):
+    """`champion.json`: the version that serves, and how it came to serve."""
+
+    version: str
+    sha256: Annotated[str, Meta(description="SHA-256 of the version's manifest.json.")]
+    previous: str | None
+    promoted_at: Annotated[str, Meta(description="ISO 8601, UTC.")]
+    by: str
+    reason: str
+    number: Annotated[int, Meta(ge=1, description="Counts promotions and roll-backs from 1.")] = 1
+    restores: Annotated[
+        int | None, Meta(description="For a roll-back: the number of the promotion it returns to.")
+    ] = None
+
+
+class ModelVersion(Struct, frozen=True, kw_only=True):
+    """One published version, as a list shows it."""
+
+    version: str
+    sha256: str
+    created_at: str
+    recipe: str
+    parent: str | None
+    macro_recall: float | None
+    champion: bool
+
+
+# --- HTTP -------------------------------------------------------------------
+
+Text = Annotated[str, Meta(description="The tweet.", examples=["I love how this turned out!"])]
+DocumentId = Annotated[str, Meta(min_length=1, max_length=100, description="Unique within the request.")]
+
+
+class TextRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """One text to classify."""
+
+    text: Text
+
+
+class Document(Struct, frozen=True, forbid_unknown_fields=True):
+    """One text of a batch."""
+
+    id: DocumentId
+    text: Text
+
+
+class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Several texts to classify."""
+
+    documents: Annotated[list[Document], Meta(min_length=1, max_length=100)]
+
+
+class TextAnswer(Struct, frozen=True, kw_only=True):
+    """The prediction for one text."""
+
+    label: Label
+    scores: Scores
+    truncated: bool
+    prediction: Annotated[
+        str, Meta(description="Signed token: send it back with the text to correct the label.")
+    ]
+    model_version: str
+
+
+class DocumentAnswer(Struct, frozen=True, kw_only=True):
+    """The prediction for one document of a batch."""
+
+    id: str
+    label: Label
+    scores: Scores
+    truncated: bool
+    prediction: Annotated[
+        str, Meta(description="Signed token: send it back with the text to correct the label.")
+    ]
+
+
+class Fault(Struct, frozen=True):
+    """One thing that is wrong: where (JSON Pointer), a stable code, and words."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class DocumentFault(Struct, frozen=True):
+    """Why one document of a batch has no prediction."""
+
+    id: str
+    error: Fault
+
+
+class BatchAnswer(Struct, frozen=True, kw_only=True):
+    """The predictions for a batch: every document is in `documents` or in `errors`."""
+
+    documents: list[DocumentAnswer]
+    errors: list[DocumentFault]
+    model_version: str
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | UnsetType = UNSET
+    offset: Annotated[int, Meta(description="Byte of the body where reading failed.")] | UnsetType = UNSET
+
+
+class ModelAnswer(Struct, frozen=True, kw_only=True):
+    """The model that answers now."""
+
+    version: str
+    sha256: str
+    metrics: dict[str, Any]
+    promoted_at: str
+    by: str
+    reason: str
+    previous: str | None
+    loaded_at: str
+
+
+class StatusAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Alive, or ready with which model."""
+
+    status: Literal["alive", "ready"]
+    model_version: str | UnsetType = UNSET

