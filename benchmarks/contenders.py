@@ -60,7 +60,7 @@ def load_onnxruntime(model: Path, work: Path) -> Answers:
     import numpy as np
 
     from sentiment import manifest
-    from sentiment.classifier import _session as open_session
+    from sentiment.classifier import open_session
 
     tokens = _read(work / TOKENS_FILE)
     singles, batches = (

@@ -42,6 +42,16 @@ _LISTENING = re.compile(
     r"^Azurite (Blob|Queue|Table) service is successfully listening at http://127\.0\.0\.1:(\d+)$"
 )
 _SERVICES = ("Blob", "Queue", "Table")
+_NPM_CI = (
+    *("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev", "--loglevel=error"),
+    # npm's own patience lasts for over a minute where there is no network.
+    *("--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"),
+)
+# As npm and pip say it.
+_NO_NETWORK = re.compile(
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ECONNRESET"
+    r"|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError"
+)
 
 
 class Node(NamedTuple):
@@ -60,6 +70,7 @@ def ensure_installed(folder: Path, say: Callable[[str], None] = lambda _: None) 
     Raises:
         LocalhostError: no network, no disk space, no usable Node.js; says what to do.
     """
+    folder = folder.resolve()
     digest = hashlib.sha256((_PINS / "package-lock.json").read_bytes()).hexdigest()[:12]
     target = folder / f"azurite-{digest}"
     if target.exists():
@@ -73,19 +84,7 @@ def ensure_installed(folder: Path, say: Callable[[str], None] = lambda _: None) 
         for name in ("package.json", "package-lock.json"):
             shutil.copy(_PINS / name, unfinished)
         _install(
-            "Azurite",
-            (
-                *node.npm,
-                "ci",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                "--omit=dev",
-                "--loglevel=error",
-            ),
-            unfinished,
-            folder / "azurite-install.log",
-            {"PATH": f"{node.binary.parent}{os.pathsep}{os.environ.get('PATH', '')}"},
+            "Azurite", (*node.npm, *_NPM_CI), unfinished, folder / "azurite-install.log", node.binary.parent
         )
         unfinished.rename(target)
     return target
@@ -123,7 +122,8 @@ class Azurite:
         self.blob_port = blob_port
         self.queue_port = queue_port
         self.table_port = table_port
-        self._install_folder = install_folder
+        # Absolute: the programs run in a folder of their own.
+        self.install_folder = install_folder.resolve()
         self._log_file = log_file
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,9 +159,9 @@ class Azurite:
         """
         if self.running:
             return
-        program = ensure_installed(self._install_folder, self._say)
-        node = find_node(self._install_folder, self._say)
-        with explained_disk_errors(self._install_folder), self._open_log() as log:
+        program = ensure_installed(self.install_folder, self._say)
+        node = find_node(self.install_folder, self._say)
+        with explained_disk_errors(self.install_folder), self._open_log() as log:
             self._process = subprocess.Popen(
                 self._command(node, program),
                 cwd=program,
@@ -246,7 +246,7 @@ class Azurite:
         if taken:
             return PortInUse(int(taken[1]), "stop it, or give Azurite other ports")
         if "ENOSPC" in said:
-            return _no_space(self.state_folder or self._install_folder)
+            return _no_space(self.state_folder or self.install_folder)
         last = said.strip().splitlines()[-1:] or ["it said nothing"]
         return LocalhostError(
             f"Azurite ended while starting: {last[0]} (if its state is damaged, remove {self.state_folder})"
@@ -301,7 +301,6 @@ def _fetched_node(folder: Path, say: Callable[[str], None]) -> Node:
             (*command, "--target", str(unfinished), "--requirement", str(pins)),
             folder,
             folder / "node-install.log",
-            {},
         )
         unfinished.rename(target)
     node = _packaged_node(target)
@@ -311,13 +310,17 @@ def _fetched_node(folder: Path, say: Callable[[str], None]) -> Node:
 
 
 def _install(
-    what: str, command: tuple[str, ...], folder: Path, log_file: Path, environment: dict[str, str]
+    what: str, command: tuple[str, ...], folder: Path, log_file: Path, programs: Path | None = None
 ) -> None:
+    """Run an installer in `folder`, with `programs` first on its PATH; explain why it failed if it does."""
+    environ = dict(os.environ)
+    if programs is not None:
+        environ["PATH"] = f"{programs}{os.pathsep}{environ.get('PATH', '')}"
     with log_file.open("wb") as log:
         outcome = subprocess.run(
             command,
             cwd=folder,
-            env=os.environ | environment,
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -328,9 +331,7 @@ def _install(
     said = log_file.read_text(errors="replace")
     if "ENOSPC" in said or "No space left" in said:
         raise _no_space(folder)
-    if re.search(
-        r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|ECONNRESET|NewConnectionError", said
-    ):
+    if _NO_NETWORK.search(said):
         raise LocalhostError(
             f"{what} cannot be fetched: the package registry does not answer. Connect to the network "
             f"(or set the proxy) and run this again; it is needed only the first time. Details: {log_file}"

@@ -8,7 +8,6 @@ import logging
 import shlex
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -61,8 +60,6 @@ def write_logs(folder: Path) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[to_file, to_terminal], force=True)
     # The SDK writes every request with its headers at INFO.
     logging.getLogger("azure").setLevel(logging.WARNING)
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore", ResourceWarning)
 
 
 def describe(

@@ -31,7 +31,7 @@ class AppRefused(LocalhostError):
 class FunctionFailed(LocalhostError):
     """A function of the app raised; the log has the traceback, `__cause__` the error."""
 
-    def __init__(self, function: str, error: Exception) -> None:
+    def __init__(self, function: str, error: BaseException) -> None:
         super().__init__(f"{function} failed: {type(error).__name__}: {error}")
         self.function = function
 

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0
 # As the platform's server; uvicorn's own 5 s would meet clients that reuse a connection.
 _KEEP_ALIVE_SECONDS = 130
+_BACKLOG = 2048
 
 
 class Host:
@@ -51,6 +52,7 @@ class Host:
         self._options = options
         self._environ = environ
         self._socket = listening
+        self._port = listening.getsockname()[1]
         self._state_folder = state_folder
         self.keys = keys
         self._grace = grace_seconds
@@ -67,7 +69,7 @@ class Host:
     @property
     def url(self) -> str:
         """Where the host is found, without a slash at the end."""
-        return f"http://localhost:{self._socket.getsockname()[1]}"
+        return f"http://localhost:{self._port}"
 
     async def serve(self, stopping: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> list[str]:
         """Serve until `stopping` is set; `on_ready` is called once requests are answered.
@@ -134,6 +136,8 @@ class Host:
         background: Sequence[asyncio.Task[None]],
         invoker: Invoker,
     ) -> list[str]:
+        # What it would say of requests it gives up on, the host says itself.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = True
         await asyncio.gather(asyncio.wait([serving]), *(listener.stop(self._grace) for listener in listeners))
         if background:
@@ -161,7 +165,7 @@ class _Server(uvicorn.Server):
 
 
 def bind(port: int) -> socket.socket:
-    """Return a socket bound to a loopback port; 0 takes a free one.
+    """Return a socket that listens on a loopback port; 0 takes a free one.
 
     Raises:
         PortInUse: another program listens there.
@@ -173,6 +177,8 @@ def bind(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
+        # At once, or another program could still take it; early callers wait until the host is ready.
+        listening.listen(_BACKLOG)
     except PermissionError as error:
         listening.close()
         raise LocalhostError(f"port {port} may not be used by this user: choose one above 1023") from error

@@ -79,7 +79,11 @@ class HttpDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP is refused by the server's settings."""
-        answer = await self._answer(scope, receive)
+        try:
+            answer = await self._answer(scope, receive)
+        except asyncio.CancelledError:
+            # The host stops and its grace is over: say so rather than hang up.
+            answer = _empty(503)
         headers = [(name.lower(), value) for name, value in answer.headers]
         try:
             raw = [
@@ -115,7 +119,7 @@ class HttpDoor:
         if not self._allowed(function.auth_level, headers, params):
             return _empty(401)
         try:
-            body = await _body(receive)
+            body = await _body(receive, headers)
         except BodyTooLarge:
             return _empty(413)
         url = f"{scope['scheme']}://{headers.get('host', 'localhost')}/{path}{f'?{query}' if query else ''}"
@@ -151,7 +155,7 @@ class HttpDoor:
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _json(415, error="send 'Content-Type: application/json'")
         try:
-            document = json.loads(await _body(receive) or b"{}")
+            document = json.loads(await _body(receive, headers) or b"{}")
             given = str(document.get("input") or "")
         except (ValueError, AttributeError, BodyTooLarge):
             return _json(400, error='send {"input": "..."}')
@@ -212,7 +216,9 @@ def _params(query: str) -> dict[str, str]:
     return params
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, headers: Mapping[str, str]) -> bytes:
+    if int(headers.get("content-length", 0)) > LARGEST_BODY:
+        raise BodyTooLarge
     chunks: list[bytes] = []
     size = 0
     while True:

@@ -93,7 +93,7 @@ class Invoker:
     @property
     def running(self) -> list[str]:
         """The names of the functions under way."""
-        return sorted(self._running.values())
+        return sorted(self._running.copy().values())
 
     async def run(
         self, function: Function, argument: Any, reason: str, trace_parent: str = "", trace_state: str = ""
@@ -118,7 +118,7 @@ class Invoker:
                 value = await self._run_in_thread(function, context, arguments)
             result = Result(value, {name: output.get() for name, output in outputs.items()})
             await self._put_out(function, result)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.exception(
                 "Failed %s after %.0f ms (id %s)",
                 function.name,

@@ -70,4 +70,4 @@ def ensure_champion(folder: Path) -> str:
     except ModelNotFound:
         version = registry.publish(seed)
         registry.promote(version, by="localhost", reason="the model that a fresh clone starts with")
-        return f"published {SEED_MODEL}/ as {version} and made it champion"
+        return f"published {SEED_MODEL}/ as {version}, now champion"

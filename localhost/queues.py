@@ -136,6 +136,7 @@ class QueueListener:
         self._under_way: dict[asyncio.Task[None], QueueMessage] = {}
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
+        self._reachable = True
         self._loop = asyncio.get_running_loop()
 
     def look_again(self, queue: str) -> None:
@@ -188,13 +189,18 @@ class QueueListener:
             return list(pages)
 
         try:
-            return await self._queues.off_loop(receive)
+            messages = await self._queues.off_loop(receive)
         except ResourceNotFoundError:
             return []
         except AzureError as error:
-            if not self._stopping.is_set():
+            if self._reachable and not self._stopping.is_set():
                 logger.warning("Cannot read the queue %s: %s", self._client.queue_name, _first_line(error))
+            self._reachable = False
             return []
+        if not self._reachable:
+            logger.warning("The queue %s can be read again", self._client.queue_name)
+            self._reachable = True
+        return messages
 
     async def _process(self, message: QueueMessage) -> None:
         try:

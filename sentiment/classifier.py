@@ -74,7 +74,7 @@ class Classifier:
         if tokenizer.truncation is None:
             raise InvalidModel(folder, manifest.TOKENIZER, "does not say how many tokens the model reads")
         tokenizer.no_padding()
-        classifier = cls(record.version, tokenizer, _session(folder, threads), columns)
+        classifier = cls(record.version, tokenizer, open_session(folder, threads), columns)
         classifier._check(folder)
         return classifier
 
@@ -155,7 +155,12 @@ def _columns(folder: Path) -> list[int]:
     return [by_label[label] for label in LABELS]
 
 
-def _session(folder: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(folder: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open the graph of a model folder as it is run in service; `threads` 0 means one per core.
+
+    Raises:
+        InvalidModel: it cannot be loaded, or has other inputs or outputs than ours.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning wins microseconds on an idle machine and starves the other requests on a busy one.

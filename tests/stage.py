@@ -39,8 +39,11 @@ def until(condition: Callable[[], bool], what: str) -> None:
 class Stage:
     """A store with its registry, the models in it, and the servings started on it."""
 
-    def __init__(self, container: ContainerClient, wire: Wire, folder: Path) -> None:
-        self.container = container
+    def __init__(
+        self, container: ContainerClient, by_hand: ContainerClient, wire: Wire, folder: Path
+    ) -> None:
+        #: The same container past `wire`: for what a person does to the store.
+        self.by_hand = by_hand
         self.wire = wire
         self.folder = folder
         self.registry = ModelRegistry(container, folder / "cache")
@@ -52,8 +55,8 @@ class Stage:
     def open(cls, azurite: Azurite, folder: Path) -> Iterator[Stage]:
         """Set up a store of its own, and clear away what was started on it."""
         wire = Wire()
-        with wire.open(azurite) as container:
-            stage = cls(container, wire, folder)
+        with wire.open(azurite) as container, Wire().open(azurite, container.container_name) as by_hand:
+            stage = cls(container, by_hand, wire, folder)
             try:
                 yield stage
             finally:

@@ -308,6 +308,28 @@ def test_rolling_back_to_a_version_takes_any_former_champion(
     assert registry.champion().champion.version == "tiny-3"
 
 
+def test_a_roll_back_does_not_undo_a_promotion_it_has_not_seen(
+    azurite: Azurite, wire: Wire, registry: ModelRegistry, container: ContainerClient, tmp_path: Path
+) -> None:
+    """Between its look at the champion and its write somebody promotes another: it stops."""
+    for version in ("tiny-1", "tiny-2", "tiny-3"):
+        registry.publish(make_model_folder(tmp_path / version, version))
+    for version in ("tiny-1", "tiny-2"):
+        registry.promote(version, **WHO)
+    with Wire().open(azurite, container.container_name) as other:
+
+        def promote_meanwhile(exchange: Exchange) -> None:
+            if exchange.path == "history/1.json":
+                wire.on_exchange = lambda exchange: None
+                ModelRegistry(other, tmp_path / "cache").promote("tiny-3", **WHO)
+
+        wire.on_exchange = promote_meanwhile
+        with pytest.raises(ModelConflict):
+            registry.rollback(**WHO)
+    assert registry.champion().champion.version == "tiny-3"
+    assert [record.number for record in registry.history()] == [3, 2, 1]
+
+
 def test_there_is_nothing_to_roll_back_without_a_champion(registry: ModelRegistry) -> None:
     with pytest.raises(ModelNotFound):
         registry.rollback(**WHO)

@@ -88,7 +88,7 @@ def _no_model(stage: Stage) -> None:
 
 def _tampered(stage: Stage) -> None:
     stage.promote("tiny-1", "positive")
-    stage.container.delete_blob(f"tiny-1/{ONNX}")
+    stage.by_hand.delete_blob(f"tiny-1/{ONNX}")
 
 
 def _cut_off(stage: Stage) -> None:

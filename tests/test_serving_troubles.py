@@ -49,12 +49,12 @@ def _too_few(texts: Sequence[str]) -> list[Prediction]:
 
 
 def _lose_the_graph(stage: Stage) -> None:
-    stage.container.delete_blob(f"bad/{ONNX}")
+    stage.by_hand.delete_blob(f"bad/{ONNX}")
 
 
 def _alter_the_graph(stage: Stage) -> None:
     graph = (stage.folder / "bad" / ONNX).read_bytes()
-    stage.container.upload_blob(f"bad/{ONNX}", graph[:-1] + b"?", overwrite=True)
+    stage.by_hand.upload_blob(f"bad/{ONNX}", graph[:-1] + b"?", overwrite=True)
 
 
 BAD_VERSIONS: dict[
@@ -84,11 +84,10 @@ def test_a_bad_version_leaves_the_good_one_serving_and_is_reported_once(
     serving = stage.serve(OFTEN, load_it)
     assert answered_by(serving) == "positive"
     stage.publish("bad", "negative")
-    # Promoted first, as the registry would not promote what it can see is incomplete.
+    # Damaged once it is champion: the registry does not promote what it can see is incomplete.
     stage.wire.cut = "bad/onnx"
     stage.registry.promote("bad", **WHO)
     if damage is not None:
-        stage.wire.cut = None
         damage(stage)
     stage.wire.cut = None
     until(lambda: any(reason in getattr(event, "reason", "") for event in stage.events), "it is refused")
@@ -206,7 +205,7 @@ def test_a_pointer_that_disappears_changes_nothing(stage: Stage) -> None:
     stage.promote("tiny-1", "positive")
     serving = stage.serve(OFTEN)
     assert answered_by(serving) == "positive"
-    stage.container.delete_blob(CHAMPION)
+    stage.by_hand.delete_blob(CHAMPION)
     stage.await_looks(3)
     assert answered_by(serving) == "positive"
 

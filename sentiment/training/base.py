@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from sentiment.errors import SettingsError
 from sentiment.records import LABELS
 from sentiment.training.recipes import MINILM
 
+_HEAD = ("pre_classifier.", "classifier.")
 _PARTS = {
     "attention.self.query": "attention.q_lin",
     "attention.self.key": "attention.k_lin",
@@ -56,7 +58,11 @@ def load_base(
 def _named(name: str, settings: dict[str, object]) -> tuple[DistilBertForSequenceClassification, Tokenizer]:
     try:
         config = DistilBertConfig.from_pretrained(name, **settings)
-        model = DistilBertForSequenceClassification.from_pretrained(name, config=config, dtype=torch.float32)
+        # A base with another number of labels gets a fresh head.
+        model, loaded = DistilBertForSequenceClassification.from_pretrained(
+            name, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+        _check_encoder(name, [*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])])
         tokenizer = AutoTokenizer.from_pretrained(name).backend_tokenizer
     except (OSError, ValueError) as error:
         known = "a folder" if Path(name).exists() else "neither a folder here nor a model the hub gives"
@@ -78,9 +84,14 @@ def _minilm(settings: dict[str, object]) -> tuple[DistilBertForSequenceClassific
     model = DistilBertForSequenceClassification(config)
     weights = distilbert_weights(load_file(MODEL_DIR / "model.safetensors"), config.n_layers)
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    if unexpected or not all(name.startswith(("pre_classifier.", "classifier.")) for name in missing):
-        raise SettingsError("--base", f"holds other weights than expected: {missing=}, {unexpected=}")
+    _check_encoder(MINILM, [*missing, *unexpected])
     return model, Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
+
+
+def _check_encoder(name: str, not_loaded: Sequence[str]) -> None:
+    """Refuse a base whose encoder would be left to chance; the head may be."""
+    if strange := [key for key in not_loaded if not key.startswith(_HEAD)]:
+        raise SettingsError("--base", f"{name!r} is no DistilBERT encoder: its weights do not fit {strange[0]}")
 
 
 def distilbert_weights(bert: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:

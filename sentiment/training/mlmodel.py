@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -48,3 +49,5 @@ def write_mlmodel(folder: Path, now: datetime) -> None:
         env={"virtualenv": "python_env.yaml"},
     )
     model.save(str(folder / manifest.MLMODEL))
+    # MLflow's pyfunc loader (`mlflow models serve`) looks for it beside the graph.
+    shutil.copyfile(folder / manifest.MLMODEL, (folder / manifest.ONNX).with_name(manifest.MLMODEL))

@@ -1,0 +1,141 @@
+"""The command line, through its real door: a process with arguments, standard input and an exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localhost.azurite import Azurite
+from sentiment.__main__ import build_parser
+from tests.models import make_model_folder
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_model_folder(tmp_path / "model", "tiny-1")
+
+
+def _run(
+    *arguments: str | Path, stdin: bytes = b"", environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "sentiment", *map(str, arguments)],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        env=environ,
+        timeout=120,
+    )
+    output, errors = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in errors, errors
+    return subprocess.CompletedProcess(done.args, done.returncode, output, errors)
+
+
+def test_predict_answers_each_text(model: Path) -> None:
+    """One line a text, label first."""
+    done = _run("predict", "--model", model, "I love it", "I hate it")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["positive", "negative"]
+    assert done.returncode == 0
+
+
+def test_predict_reads_lines_and_writes_json(model: Path) -> None:
+    """A line that cannot be answered is named on standard error and costs no other."""
+    done = _run("predict", "--model", model, "--json", "-", stdin="love\n\n \nhate \xff\n".encode("latin-1"))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["label"] for answer in answers] == ["positive"]
+    assert set(answers[0]) == {"text", "label", "scores", "truncated"}
+    assert "line 3: The text is empty" in done.stderr
+    assert "line 4: The text has half of a surrogate pair" in done.stderr
+    assert done.returncode == 1
+
+
+def test_predict_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
+    """No traceback: one line that names the file."""
+    done = _run("predict", "--model", tmp_path, "hi")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: model .*: manifest.json: is missing.*\n", done.stderr)
+
+
+def test_evaluate_judges_the_file_that_serves(model: Path, tmp_path: Path) -> None:
+    """The same metrics as text and as JSON."""
+    data, report = tmp_path / "data.tsv", tmp_path / "report.json"
+    data.write_text("label\ttext\nnegative\thate\npositive\tlove\nneutral\tbus\nneutral\tawful\n", encoding="utf-8")
+    done = _run("evaluate", "--model", model, "--data", data, "--json", report)
+    assert done.returncode == 0
+    assert "0.8333" in done.stdout
+    metrics = json.loads(report.read_bytes())
+    assert metrics["metrics"]["macro_recall"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert metrics["metrics"]["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert metrics["tweets_per_second"] > 0
+    assert metrics["model_version"] == "tiny-1"
+
+
+def test_evaluate_names_the_bad_line(model: Path, tmp_path: Path) -> None:
+    """A data file is mended by its line number."""
+    data = tmp_path / "data.tsv"
+    data.write_text("label\ttext\nnegative\thate\nsad\tlove\n", encoding="utf-8")
+    done = _run("evaluate", "--model", model, "--data", data)
+    assert done.returncode == 1
+    assert "line 3" in done.stderr
+    assert "'sad'" in done.stderr
+
+
+@pytest.fixture
+def store(azurite: Azurite, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment of a command that works on a store of its own."""
+    container = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60]
+    yield {
+        "AzureWebJobsStorage": azurite.connection_string,
+        "MODEL_CONTAINER": container,
+        "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),
+    }
+
+
+def test_a_model_is_published_promoted_and_rolled_back(store: dict[str, str], tmp_path: Path) -> None:
+    """The whole life of a version from the terminal, against real storage."""
+    for version in ("tiny-1", "tiny-2"):
+        folder = make_model_folder(tmp_path / version, version)
+        assert f"published {version}" in _run("models", "publish", folder, environ=store).stdout
+        done = _run("models", "promote", version, "--by", "tester", "--reason", "better", environ=store)
+        assert f"{version} is the champion" in done.stdout
+    assert "* tiny-2" in _run("models", "list", environ=store).stdout
+    assert "tiny-1 is the champion" in _run("models", "rollback", environ=store).stdout
+    history = _run("models", "history", environ=store).stdout
+    assert "by tester: better" in history
+    assert len(history.splitlines()) == 3
+
+
+def test_promoting_what_is_not_there_is_refused(store: dict[str, str], tmp_path: Path) -> None:
+    """The name that was asked for is in the message."""
+    _run("models", "publish", make_model_folder(tmp_path / "tiny-1"), environ=store)
+    done = _run("models", "promote", "tiny-9", environ=store)
+    assert done.returncode == 1
+    assert "tiny-9" in done.stderr
+
+
+def test_without_storage_the_setting_is_named() -> None:
+    """The message says which setting, and what it must be."""
+    done = _run("models", "list", environ={})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: AzureWebJobsStorage is not set")
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """A command nobody can find is none."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands: list[str] = []
+    for action in build_parser()._actions:
+        for name, parser in (getattr(action, "choices", None) or {}).items():
+            inner = [each for each in parser._actions if isinstance(getattr(each, "choices", None), dict)]
+            commands += [f"{name} {choice}" for each in inner for choice in each.choices] or [name]
+    assert len(commands) > 5
+    for command in commands:
+        assert f"python -m sentiment {command}" in readme, f"{command} is not in the README"
