@@ -6,7 +6,12 @@ BIN    := $(VENV)/bin
 HOST   ?= localhost
 PORT   ?= 7071
 ARGS   ?=
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+# One line a package: enough to see that something happens.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+BRIEFLY := sed -u -n -e 's/^Collecting \([^ ]*\).*/  \1/p' -e 's/^Installing collected packages.*/  unpacking/p'
 
 .PHONY: run test test-training check bench clean
 .DELETE_ON_ERROR:
@@ -42,5 +47,5 @@ $(VENV)/bin/python:
 
 $(VENV)/%.stamp: requirements-%.txt requirements.txt requirements-localhost.txt | $(VENV)/bin/python
 	@echo "installing $< (once)"
-	@$(PIP) -r $< || { echo "error: the packages in $< could not be installed; is there a network?" >&2; exit 1; }
+	@$(INSTALL) -r $< | $(BRIEFLY) || { echo "error: the packages in $< could not be installed; is there a network?" >&2; exit 1; }
 	@touch $@

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import azure.functions as func
 import msgspec
-from sentiment.services import get_services
 
 from sentiment import api, openapi, predictions
 from sentiment.errors import SentimentError
 from sentiment.records import ModelAnswer, Problem, StatusAnswer
+from sentiment.services import get_services
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 

@@ -17,17 +17,19 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 from msgspec import Struct
+from onnxruntime import InferenceSession
 
 from benchmarks.figures import percentile
 from benchmarks.machine import Machine, describe_machine
-from benchmarks.microbatcher import MicroBatcher
+from benchmarks.microbatcher import MicroBatcher, PredictTexts
 from benchmarks.processes import PROJECT
 from benchmarks.report import align, write_json
 from benchmarks.tweets import generate_tweets
-from sentiment.classifier import Classifier
+from sentiment.classifier import Classifier, open_session
 from sentiment.errors import SentimentError
-from sentiment.records import Prediction
+from sentiment.records import LABELS, Prediction, Scores
 
 CONCURRENCIES = (1, 4, 16)
 
@@ -67,22 +69,34 @@ def open_ways(model: Path, stack: ExitStack) -> dict[str, PredictText]:
     Raises:
         InvalidModel: the folder is no model that serves.
     """
-    every_core, one_core = Classifier.load(model), Classifier.load(model, threads=1)
-    waiting = stack.enter_context(MicroBatcher(every_core.predict, wait_seconds=0.002))
-    eager = stack.enter_context(MicroBatcher(every_core.predict, wait_seconds=0.0))
-    lock = threading.Lock()
-
-    def in_turn(text: str) -> Prediction:
-        with lock:
-            return every_core.predict([text])[0]
-
+    classifier = Classifier.load(model)
+    together = padded_batches(classifier, open_session(model, threads=0))
+    waiting = stack.enter_context(MicroBatcher(together, wait_seconds=0.002))
+    eager = stack.enter_context(MicroBatcher(together, wait_seconds=0.0))
     return {
-        "each on its own, all cores": lambda text: every_core.predict([text])[0],
-        "each on its own, one core": lambda text: one_core.predict([text])[0],
-        "one after the other, all cores": in_turn,
+        "each on its own, one thread": lambda text: classifier.predict([text])[0],
+        "each on its own, all cores": lambda text: together([text])[0],
         "micro-batches, waits 2 ms": waiting.predict,
         "micro-batches, waits for nothing": eager.predict,
     }
+
+
+def padded_batches(classifier: Classifier, session: InferenceSession) -> PredictTexts:
+    """Return a function that runs texts through the graph as one batch, padded to the longest."""
+
+    def predict(texts: Sequence[str]) -> list[Prediction]:
+        feeds = classifier.feeds(texts)
+        width = max(feed["input_ids"].shape[1] for feed in feeds)
+        batch = {
+            name: np.concatenate(
+                [np.pad(feed[name], ((0, 0), (0, width - feed[name].shape[1]))) for feed in feeds]
+            )
+            for name in feeds[0]
+        }
+        rows = session.run(["probabilities"], batch)[0].tolist()
+        return [Prediction(LABELS[row.index(max(row))], Scores(*row), truncated=False) for row in rows]
+
+    return predict
 
 
 def time_turn(predict: PredictText, tweets: Sequence[str], requests: int, concurrency: int) -> Turn:

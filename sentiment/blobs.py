@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 _MISSING = ("BlobNotFound", "ContainerNotFound")
 _REFUSED = ("BlobAlreadyExists", "ConditionNotMet")
 
-# The SDK sends a file's body under the connection timeout, all of it: give a slow
-# line time for the largest file, whatever the client's own timeouts are.
-_UPLOAD_SECONDS = 600
+# The SDK sends a body under the connection timeout, all of it, which is meant for a
+# handshake: a large file on a slow line (in bytes a second) needs more.
+_LARGE = 1_000_000
+_SLOW_LINE = 100_000
 
 
 class Content(NamedTuple):
@@ -130,12 +131,12 @@ class Blobs:
             name, data, overwrite=True, etag=etag, match_condition=MatchConditions.IfNotModified
         )
 
-    def _write(self, name: str, data: bytes, **condition: Any) -> bool:
+    def _write(self, name: str, data: bytes, **options: Any) -> bool:
+        if len(data) >= _LARGE:
+            options["connection_timeout"] = options["read_timeout"] = len(data) / _SLOW_LINE
         with _storage(f"write {name}"):
             try:
-                self._container.upload_blob(
-                    name, data, connection_timeout=_UPLOAD_SECONDS, read_timeout=_UPLOAD_SECONDS, **condition
-                )
+                self._container.upload_blob(name, data, **options)
             except (ResourceExistsError, ResourceModifiedError) as error:
                 if _code(error) in _REFUSED:
                     return False

@@ -63,7 +63,9 @@ class ModelCache:
             if missing or self.manifest(digest) is None:
                 self._complete(entry, raw, missing, download)
                 self._tidy(entry)
-            os.utime(entry)
+            # When it was used last; a folder that came with the deployment may be read-only.
+            with suppress(OSError):
+                os.utime(entry)
         return entry
 
     def _complete(

@@ -6,7 +6,9 @@ and no code of a model folder is ever run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,6 @@ from sentiment.text import normalise
 
 Probabilities = npt.NDArray[np.float32]
 Tokens = dict[str, npt.NDArray[np.int64]]
-
-#: Texts of similar length are run together, so many at a time: short enough that
-#: little is padded, long enough to keep the cores busy (see benchmarks/).
-BATCH = 16
 
 _INPUTS = {"input_ids", "attention_mask"}
 _OUTPUT = "probabilities"
@@ -49,16 +47,21 @@ class Classifier:
         tokenizer: Tokenizer,
         session: onnxruntime.InferenceSession,
         columns: Sequence[int],
+        threads: int,
     ) -> None:
         self.version = version
         self._tokenizer = tokenizer
         self._session = session
         # Where each of LABELS stands among the graph's outputs.
         self._columns = list(columns)
+        # Makes its threads when a batch first needs them.
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="classifier")
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 0) -> Classifier:
-        """Verify and load the model in `folder`; `threads` 0 means one per core.
+        """Verify and load the model in `folder`.
+
+        `threads` is how many texts of a batch are run at once; 0 means one per core.
 
         Raises:
             InvalidModel: the manifest is missing or does not match, a file is
@@ -74,7 +77,9 @@ class Classifier:
         if tokenizer.truncation is None:
             raise InvalidModel(folder, manifest.TOKENIZER, "does not say how many tokens the model reads")
         tokenizer.no_padding()
-        classifier = cls(record.version, tokenizer, open_session(folder, threads), columns)
+        classifier = cls(
+            record.version, tokenizer, open_session(folder), columns, threads or os.cpu_count() or 1
+        )
         classifier._check(folder)
         return classifier
 
@@ -96,9 +101,9 @@ class Classifier:
         """Return the calibrated probabilities of `texts`: shape (texts, 3), columns as `LABELS`."""
         return self._run(self._encode(texts))
 
-    def batches(self, texts: Sequence[str]) -> Iterable[tuple[list[int], Tokens]]:
-        """Yield what the graph is fed for `texts`: positions in `texts`, and its inputs."""
-        yield from _batches(self._encode(texts))
+    def feeds(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return what the graph is fed for each of `texts`."""
+        return [_feed(encoding) for encoding in self._encode(texts)]
 
     def _check(self, folder: Path) -> None:
         """Answer once: a graph that loads may still not run, or answer with no probabilities.
@@ -121,24 +126,27 @@ class Classifier:
         return encodings
 
     def _run(self, encodings: Sequence[Encoding]) -> Probabilities:
-        result = np.empty((len(encodings), len(LABELS)), dtype=np.float32)
-        for positions, tokens in _batches(encodings):
-            result[positions] = self._session.run([_OUTPUT], tokens)[0]
-        return result[:, self._columns]
+        # Each text on its own: the int8 graph scales its activations by the largest in
+        # the batch, so together a text's answer would depend on its neighbours. Several
+        # at once on a thread each are also faster than one padded batch on all cores.
+        if len(encodings) == 1:
+            rows = [self._answer(_feed(encodings[0]))]
+        else:
+            rows = list(self._pool.map(self._answer, map(_feed, encodings)))
+        if not rows:
+            return np.empty((0, len(LABELS)), dtype=np.float32)
+        return np.concatenate(rows)[:, self._columns]
+
+    def _answer(self, feed: Tokens) -> Probabilities:
+        probabilities: Probabilities = self._session.run([_OUTPUT], feed)[0]
+        return probabilities
 
 
-def _batches(encodings: Sequence[Encoding]) -> Iterable[tuple[list[int], Tokens]]:
-    order = sorted(range(len(encodings)), key=lambda position: len(encodings[position]))
-    for start in range(0, len(order), BATCH):
-        positions = order[start : start + BATCH]
-        width = len(encodings[positions[-1]])
-        ids = np.zeros((len(positions), width), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, position in enumerate(positions):
-            tokens = encodings[position].ids
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        yield positions, {"input_ids": ids, "attention_mask": mask}
+def _feed(encoding: Encoding) -> Tokens:
+    return {
+        "input_ids": np.array([encoding.ids], dtype=np.int64),
+        "attention_mask": np.ones((1, len(encoding)), dtype=np.int64),
+    }
 
 
 def _columns(folder: Path) -> list[int]:
@@ -155,16 +163,14 @@ def _columns(folder: Path) -> list[int]:
     return [by_label[label] for label in LABELS]
 
 
-def open_session(folder: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Open the graph of a model folder as it is run in service; `threads` 0 means one per core.
+def open_session(folder: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open the graph of a model folder; in service, one thread runs one text (0: one per core).
 
     Raises:
         InvalidModel: it cannot be loaded, or has other inputs or outputs than ours.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Spinning wins microseconds on an idle machine and starves the other requests on a busy one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session: Any = onnxruntime.InferenceSession(
             str(folder / manifest.ONNX), options, providers=["CPUExecutionProvider"]

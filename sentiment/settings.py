@@ -103,6 +103,7 @@ def _keys(value: str) -> tuple[str, ...]:
     # The keys themselves stay out of the message: it ends up in logs.
     if any(len(key) < _SHORTEST_KEY for key in keys):
         raise ValueError(
-            f"must be secret keys of at least {_SHORTEST_KEY} characters, separated by commas, the newest first"
+            f"must be secret keys of at least {_SHORTEST_KEY} characters, "
+            "separated by commas, the newest first"
         )
     return keys

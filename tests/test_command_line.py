@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,7 +66,9 @@ def test_predict_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
 def test_evaluate_judges_the_file_that_serves(model: Path, tmp_path: Path) -> None:
     """The same metrics as text and as JSON."""
     data, report = tmp_path / "data.tsv", tmp_path / "report.json"
-    data.write_text("label\ttext\nnegative\thate\npositive\tlove\nneutral\tbus\nneutral\tawful\n", encoding="utf-8")
+    data.write_text(
+        "label\ttext\nnegative\thate\npositive\tlove\nneutral\tbus\nneutral\tawful\n", encoding="utf-8"
+    )
     done = _run("evaluate", "--model", model, "--data", data, "--json", report)
     assert done.returncode == 0
     assert "0.8333" in done.stdout
@@ -89,10 +90,10 @@ def test_evaluate_names_the_bad_line(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def store(azurite: Azurite, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def store(azurite: Azurite, tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of a command that works on a store of its own."""
     container = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60]
-    yield {
+    return {
         "AzureWebJobsStorage": azurite.connection_string,
         "MODEL_CONTAINER": container,
         "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),

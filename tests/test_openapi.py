@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import function_app
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+import function_app
 from sentiment import openapi
 
 

@@ -44,6 +44,7 @@ def test_the_seed_model_is_as_good_as_its_card_says() -> None:
 
 
 @pytest.mark.training
+@pytest.mark.filterwarnings("ignore:.*type hint.*:UserWarning")
 def test_mlflow_loads_the_seed_model() -> None:
     """`MLmodel` is real: the same graph, the same answers."""
     import mlflow.onnx

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def _names_read() -> set[str]:
             for argument in node.args[:2]:
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     names.add(argument.value)
-    return {name for name in names if name.isupper() or name.startswith("AzureWebJobsStorage")} - {""}
+    return {name for name in names if re.fullmatch(r"[A-Z]+_[A-Z_]+|AzureWebJobsStorage\w*", name)}
 
 
 def test_every_setting_is_in_the_readme_and_the_example() -> None:

@@ -52,7 +52,8 @@ def _list(options: argparse.Namespace) -> int:
         recall = "-" if version.macro_recall is None else f"{version.macro_recall:.4f}"
         mark = "*" if version.champion else " "
         print(
-            f"{mark} {version.version:<32}  {version.created_at}  macro-recall {recall}  from {version.parent or '-'}"
+            f"{mark} {version.version:<32}  {version.created_at}  "
+            f"macro-recall {recall}  from {version.parent or '-'}"
         )
     return 0
 
@@ -70,17 +71,13 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _promote(options: argparse.Namespace) -> int:
-    champion = _registry().promote(
-        options.version, by=options.by or _user(), reason=options.reason
-    )
+    champion = _registry().promote(options.version, by=options.by or _user(), reason=options.reason)
     print(f"{champion.version} is the champion (before: {champion.previous or 'none'})")
     return 0
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    champion = _registry().rollback(
-        to=options.to, by=options.by or _user(), reason=options.reason
-    )
+    champion = _registry().rollback(to=options.to, by=options.by or _user(), reason=options.reason)
     print(f"rolled back: {champion.version} is the champion (before: {champion.previous or 'none'})")
     return 0
 

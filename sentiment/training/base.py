@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
@@ -59,6 +60,8 @@ def _named(name: str, settings: dict[str, object]) -> tuple[DistilBertForSequenc
     try:
         config = DistilBertConfig.from_pretrained(name, **settings)
         # A base with another number of labels gets a fresh head.
+        # What does not fit is checked below; the library's own report of it is a page long.
+        transformers.logging.set_verbosity_error()
         model, loaded = DistilBertForSequenceClassification.from_pretrained(
             name, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
@@ -91,7 +94,9 @@ def _minilm(settings: dict[str, object]) -> tuple[DistilBertForSequenceClassific
 def _check_encoder(name: str, not_loaded: Sequence[str]) -> None:
     """Refuse a base whose encoder would be left to chance; the head may be."""
     if strange := [key for key in not_loaded if not key.startswith(_HEAD)]:
-        raise SettingsError("--base", f"{name!r} is no DistilBERT encoder: its weights do not fit {strange[0]}")
+        raise SettingsError(
+            "--base", f"{name!r} is no DistilBERT encoder: its weights do not fit {strange[0]}"
+        )
 
 
 def distilbert_weights(bert: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:

@@ -1,4 +1,7 @@
-"""`model-card.md`: what a model is, for people (after Mitchell et al., 2019, "Model Cards for Model Reporting")."""
+"""`model-card.md`: what a model is, for people.
+
+After Mitchell et al., 2019, "Model Cards for Model Reporting".
+"""
 
 from __future__ import annotations
 

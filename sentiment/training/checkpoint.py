@@ -51,6 +51,7 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
         raise DataError(
             path,
             0,
-            "the checkpoint is of a run with other data or settings: delete it, or name another --checkpoints",
+            "the checkpoint is of a run with other data or settings: "
+            "delete it, or name another --checkpoints",
         )
     return state

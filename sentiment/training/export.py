@@ -27,7 +27,7 @@ from sentiment.evaluation.data import LabelledTweets
 from sentiment.evaluation.metrics import Metrics, evaluate, expected_calibration_error, fit_temperature
 from sentiment.records import LABELS, Manifest
 from sentiment.training import cards
-from sentiment.training.batching import pad, sorted_batches, tokenise
+from sentiment.training.batching import pad, tokenise
 from sentiment.training.graph import LOGITS as LOGITS_OUTPUT
 from sentiment.training.graph import fold_temperature, quantise, write_float_graph
 from sentiment.training.inference import Logits, logits
@@ -172,8 +172,9 @@ def check_parity(
     allowed = allowed_loss(validation)
     if not lost <= allowed:
         raise ExportError(
-            f"the exported file has a macro-recall of {metrics.macro_recall:.4f} on {validation.fingerprint.name}, "
-            f"the trained model {float_recall:.4f}: at most {allowed:.4f} may be lost. Nothing was written; "
+            f"the exported file has a macro-recall of {metrics.macro_recall:.4f} "
+            f"on {validation.fingerprint.name}, the trained model {float_recall:.4f}: "
+            f"at most {allowed:.4f} may be lost. Nothing was written; "
             "train with other settings (for recipe linear: a smaller --inverse-penalty)."
         )
     return ExportReport(
@@ -198,9 +199,11 @@ def _write_torch_files(trained: Trained, folder: Path) -> None:
     # safetensors writes for the owner alone; a model folder is for everyone who may read its parent.
     (folder / manifest.WEIGHTS).chmod(0o644)
     # transformers reads this beside tokenizer.json; it would reset padding and truncation if it wrote both.
+    truncation = trained.tokenizer.truncation
+    assert truncation is not None, "load_base sets it"
     PreTrainedTokenizerFast(
         tokenizer_object=trained.tokenizer,
-        model_max_length=trained.tokenizer.truncation["max_length"],
+        model_max_length=truncation["max_length"],
         cls_token="[CLS]",
         sep_token="[SEP]",
         pad_token="[PAD]",
@@ -235,11 +238,12 @@ def _write_graph(
 def _graph_logits(path: Path, token_ids: list[list[int]]) -> LogitsTable:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     result = np.empty((len(token_ids), len(LABELS)), dtype=np.float32)
-    for rows in sorted_batches(token_ids, 32):
-        ids, mask = pad([token_ids[row] for row in rows])
-        result[rows] = session.run(
+    for row, tokens in enumerate(token_ids):
+        # One by one, as they are served: in a batch, int8 answers depend on the neighbours.
+        ids, mask = pad([tokens])
+        result[row] = session.run(
             [LOGITS_OUTPUT], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
-        )[0]
+        )[0][0]
     return result
 
 

@@ -25,9 +25,8 @@ from sentiment.training.batching import batches_per_epoch, epoch_order, pad, tok
 from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
 from sentiment.training.inference import autocast, logits
 from sentiment.training.recipes import FineTuning
+from sentiment.training.soup import Weights, calibrated_loss, greedy_soup
 from sentiment.training.tracking import Report
-
-Weights = dict[str, torch.Tensor]
 
 _MASK_TOKEN = "[MASK]"
 _REPORT_EVERY = 20
@@ -70,11 +69,22 @@ def fine_tune(
         def save(unfinished: dict[str, Any] | None) -> None:
             save_checkpoint(checkpoints, identity, {"members": members, "run": unfinished})
 
-        _train_member(run, f"fine-tuning {len(members) + 1} of {settings.members}", checkpoint_seconds, save, report)
+        _train_member(
+            run, f"fine-tuning {len(members) + 1} of {settings.members}", checkpoint_seconds, save, report
+        )
         members.append(run.best_weights)
         # Also after the last one: a kill during the export costs no training.
         save(None)
-    model.load_state_dict(average(members))
+    validation_ids = tokenise(tokenizer, validation.texts)
+    device = torch.device("cpu")
+
+    def loss(weights: Weights) -> float:
+        model.load_state_dict(weights)
+        return calibrated_loss(logits(model, validation_ids, device, settings.precision), validation.labels)
+
+    weights, joined = greedy_soup(members, loss)
+    report({"members_averaged": float(joined)}, 0)
+    model.load_state_dict(weights)
     return model.eval(), tokenizer
 
 
@@ -97,7 +107,9 @@ def _train_member(
                 loss = run.advance(rows)
                 bar.update()
                 if run.step % _REPORT_EVERY == 0:
-                    report({f"{prefix}train_loss": loss, f"{prefix}learning_rate": run.learning_rate}, run.step)
+                    report(
+                        {f"{prefix}train_loss": loss, f"{prefix}learning_rate": run.learning_rate}, run.step
+                    )
                 if run.step % run.evaluate_every == 0 or run.step == run.steps:
                     recall = run.evaluate()
                     report({f"{prefix}validation_macro_recall": recall}, run.step)
@@ -105,14 +117,6 @@ def _train_member(
                 if time.monotonic() - saved >= checkpoint_seconds:
                     save(run.state())
                     saved = time.monotonic()
-
-
-def average(members: Sequence[Weights]) -> Weights:
-    """Return the mean of the members' weights (Wortsman et al., 2022, "Model soups").
-
-    As good as their ensemble, nearly, at the cost of one model.
-    """
-    return {name: torch.stack([member[name] for member in members]).mean(dim=0) for name in members[0]}
 
 
 class _Run:

@@ -54,7 +54,9 @@ def write_float_graph(model: torch.nn.Module, path: Path, *, heads: int, width: 
             str(path), model_type="bert", num_heads=heads, hidden_size=width, opt_level=0
         )
     if fused.get_fused_operator_statistics()["Attention"] == 0:
-        raise ExportError("the exporter wrote attention in a form that cannot be fused: check the pinned versions")
+        raise ExportError(
+            "the exporter wrote attention in a form that cannot be fused: check the pinned versions"
+        )
     fused.save_model_to_file(str(path))
 
 
@@ -99,7 +101,11 @@ def fold_temperature(path: Path, temperature: float) -> None:
 
 def _head(model: onnx.ModelProto) -> list[str]:
     """Return the names of the matrix products outside the encoder's layers."""
-    names = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and "classifier" in node.name]
+    names = [
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm") and "classifier" in node.name
+    ]
     # The quantiser takes a Gemm apart first, and asks for the name of the part.
     return names + [f"{name}_MatMul" for name in names]
 

@@ -73,8 +73,8 @@ class FineTuning(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            description="models trained with other orders and dropout, whose weights are averaged "
-            "(Wortsman et al., 2022, model soups)",
+            description="models trained with other orders and dropout; the weights of those that help "
+            "are averaged (Wortsman et al., 2022, greedy soup)",
         ),
     ] = 1
     max_tokens: MaxTokens = 128

@@ -12,9 +12,27 @@ ROOT = Path(__file__).parents[2]
 
 _SUBJECTS = ("the flight", "this phone", "my coffee", "the match", "your song", "our hotel", "the new film")
 _OPINIONS = {
-    "negative": ("is awful", "makes me sad", "was a terrible mistake", "is the worst", "broke again, I hate it"),
-    "neutral": ("starts at nine", "is on the table", "comes from Boston", "has two parts", "was announced on Monday"),
-    "positive": ("is wonderful", "makes me so happy", "was a great surprise", "is the best", "is lovely, thank you"),
+    "negative": (
+        "is awful",
+        "makes me sad",
+        "was a terrible mistake",
+        "is the worst",
+        "broke again, I hate it",
+    ),
+    "neutral": (
+        "starts at nine",
+        "is on the table",
+        "comes from Boston",
+        "has two parts",
+        "was announced on Monday",
+    ),
+    "positive": (
+        "is wonderful",
+        "makes me so happy",
+        "was a great surprise",
+        "is the best",
+        "is lovely, thank you",
+    ),
 }
 
 
@@ -24,7 +42,9 @@ def write_tweets(path: Path, rows: int, seed: int) -> Path:
     lines = ["label\ttext"]
     for number in range(rows):
         label = ("negative", "neutral", "positive")[number % 3]
-        lines.append(f"{label}\t{chosen.choice(_SUBJECTS)} {chosen.choice(_OPINIONS[label])} {chosen.randrange(99)}")
+        lines.append(
+            f"{label}\t{chosen.choice(_SUBJECTS)} {chosen.choice(_OPINIONS[label])} {chosen.randrange(99)}"
+        )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

@@ -30,8 +30,19 @@ def _command(tweets: tuple[Path, Path], out: Path, tracking_uri: str, *more: str
 
 def _fine_tuning(base: Path) -> list[str | Path]:
     return [
-        *("--base", base, "--max-tokens", "48", "--batch-size", "16", "--epochs", "3", "--members", "2"),
-        *("--learning-rate", "0.003", "--layer-decay", "1", "--average-decay", "0.9", "--precision", "float32"),
+        *("--base", base, "--max-tokens", "48", "--batch-size", "16", "--epochs", "4", "--members", "2"),
+        *(
+            "--learning-rate",
+            "0.003",
+            "--layer-decay",
+            "1",
+            "--average-decay",
+            "0.9",
+            "--precision",
+            "float32",
+        ),
+        # The base is made of random numbers: there is nothing in its embeddings to keep.
+        *("--freeze-embeddings", "false", "--head-learning-rate-factor", "1"),
     ]
 
 
@@ -71,7 +82,14 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(
     """SIGKILL at two moments; the weights are those of the run that was left alone."""
     out, checkpoints = tmp_path / "model", tmp_path / "checkpoints"
     command = _command(
-        tweets, out, tracking_uri, *_fine_tuning(tiny_base), "--checkpoints", checkpoints, "--checkpoint-seconds", "0"
+        tweets,
+        out,
+        tracking_uri,
+        *_fine_tuning(tiny_base),
+        "--checkpoints",
+        checkpoints,
+        "--checkpoint-seconds",
+        "0",
     )
     for saves in (5, 40):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -111,7 +129,9 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
     checkpoints = tmp_path / "checkpoints"
     save_checkpoint(checkpoints, "another run", {"members": [], "run": None})
     done = _train(
-        _command(tweets, tmp_path / "model", tracking_uri, *_fine_tuning(tiny_base), "--checkpoints", checkpoints)
+        _command(
+            tweets, tmp_path / "model", tracking_uri, *_fine_tuning(tiny_base), "--checkpoints", checkpoints
+        )
     )
     assert done.returncode == 1
     assert "checkpoint.pt" in done.stderr
@@ -119,6 +139,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
     assert (checkpoints / "checkpoint.pt").exists()
 
 
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_the_mlflow_run_holds_settings_curves_and_model(trained: Path, tracking_uri: str) -> None:
     """What a run was can be looked up later."""
     import mlflow
@@ -128,7 +149,9 @@ def test_the_mlflow_run_holds_settings_curves_and_model(trained: Path, tracking_
     experiment = client.get_experiment_by_name("tweet-sentiment")
     assert experiment is not None
     record, _ = read_manifest(trained)
-    (run,) = client.search_runs([experiment.experiment_id], filter_string=f"tags.version = '{record.version}'")[-1:]
+    (run,) = client.search_runs(
+        [experiment.experiment_id], filter_string=f"tags.version = '{record.version}'"
+    )[-1:]
     assert run.info.status == "FINISHED"
     assert run.data.params["learning_rate"] == "0.003"
     for member in (1, 2):
@@ -155,7 +178,9 @@ def test_the_linear_recipe_serves_through_the_same_door(
     record, _ = read_manifest(out)
     assert record.recipe == "linear"
     validation = read_tweets(tweets[1])
-    assert evaluate(Classifier.load(out).probabilities(validation.texts), validation.labels).macro_recall > 0.6
+    assert (
+        evaluate(Classifier.load(out).probabilities(validation.texts), validation.labels).macro_recall > 0.6
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,7 +211,9 @@ def test_an_existing_folder_is_never_overwritten(
     assert "exists and is not empty" in done.stderr
 
 
-def test_a_class_without_tweets_is_refused(tweets: tuple[Path, Path], tracking_uri: str, tmp_path: Path) -> None:
+def test_a_class_without_tweets_is_refused(
+    tweets: tuple[Path, Path], tracking_uri: str, tmp_path: Path
+) -> None:
     """A model cannot learn what it never sees."""
     two = tmp_path / "two.tsv"
     two.write_text("label\ttext\npositive\tgood\nneutral\tbus\n", encoding="utf-8")
