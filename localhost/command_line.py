@@ -1,4 +1,4 @@
-"""The commands: run the app, `tick` one of its timers, `reset` its storage."""
+"""The commands: run the app, `tick` one of its timers, see its `events`, `reset` its storage."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from localhost.functions import Function
 from localhost.host import Host, bind
 from localhost.host_json import HostOptions, read_host_json
 from localhost.http_door import Keys
+from localhost.ingestion import SETTING, IngestionServer, describe_event, read_events
 from localhost.loading import load_functions
 from localhost.local_settings import Secrets, read_local_settings, read_secrets
 from localhost.provisioning import create_stores, ensure_champion
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 #: Azurite's usual ports, where storage explorers look for it.
 STORAGE_PORTS = (10000, 10001, 10002)
+#: Below the state folder: what the app tells Application Insights.
+TELEMETRY = "telemetry"
 _TICK_SECONDS = 3600
 
 
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         match options.command:
             case "tick":
                 return tick(options.state, options.name)
+            case "events":
+                return events(options.state, options.json)
             case "reset":
                 return reset(options.state)
             case _:
@@ -86,11 +91,20 @@ def run(options: argparse.Namespace) -> int:
             log_file=state / "logs" / "azurite.log",
             say=tell,
         )
+        told: dict[str, str] = {}
+        if core_tools is None:  # func itself would send to it, more than the app has to tell
+            told[SETTING] = stack.enter_context(IngestionServer(state / TELEMETRY)).connection_string
+            stack.callback(_close_services)
         with step("settings") as this:
-            settings = read_local_settings(folder, state, azurite.connection_string, made_up, os.environ)
+            settings = read_local_settings(
+                folder, state, azurite.connection_string, made_up, os.environ, **told
+            )
             os.environ.update(settings.values)
             host_options = read_host_json(folder, os.environ)
             this.outcome = f"{settings.source}, host.json"
+        if told.items() <= settings.values.items() and told:
+            with step("telemetry") as this:
+                this.outcome = "kept here, see python -m localhost events"
         # Before anything else takes time: the port is the likeliest thing to be taken.
         listening = bind(settings.port if options.port is None else options.port)
         stack.callback(listening.close)
@@ -141,10 +155,21 @@ def tick(state: Path, name: str) -> int:
         raise LocalhostError(f"the host does not answer at {running.url}: {error}") from error
 
 
+def events(state: Path, as_json: bool) -> int:
+    """Print what the app has told Application Insights on this machine, the oldest first."""
+    found = False
+    for envelope in read_events(state / TELEMETRY):
+        found = True
+        print(json.dumps(envelope, ensure_ascii=False) if as_json else describe_event(envelope))
+    if not found:
+        print("There are no events yet: they come a few seconds after a request.", file=sys.stderr)
+    return 0
+
+
 def reset(state: Path) -> int:
-    """Forget what the emulator stores, downloaded models and timers; programs and keys stay."""
+    """Forget what the emulator stores, downloaded models, timers and events; programs and keys stay."""
     with only_one(state):
-        for name in ("azurite", "models", "timers"):
+        for name in ("azurite", "models", "timers", TELEMETRY):
             shutil.rmtree(state / name, ignore_errors=True)
     say("Storage is empty: the next start publishes the seed model again.")
     return 0
@@ -204,6 +229,14 @@ def _run_core_tools(
         return run_core_tools(program, folder, port, os.environ, ready)
 
 
+def _close_services() -> None:
+    """Have the app send what it still has to tell; the process ends without its exit handlers."""
+    if "sentiment.services" in sys.modules:  # an app of somebody else's has none
+        from sentiment.services import close_services
+
+        close_services()
+
+
 def _storage_ports() -> tuple[int, int, int]:
     """Return Azurite's usual ports, or three free ones where another program has one of them."""
     try:
@@ -256,5 +289,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="command")
     tick_parser = commands.add_parser("tick", help="run a timer function of the running app now")
     tick_parser.add_argument("name", help="the function's name")
+    events_parser = commands.add_parser("events", help="print what the app told Application Insights here")
+    events_parser.add_argument("--json", action="store_true", help="whole envelopes, one a line")
     commands.add_parser("reset", help="empty the emulator's storage")
     return parser.parse_args(arguments)

@@ -54,9 +54,16 @@ class LocalSettings(Struct, frozen=True):
 
 
 def read_local_settings(
-    folder: Path, state_folder: Path, connection_string: str, made_up: Secrets, environ: Mapping[str, str]
+    folder: Path,
+    state_folder: Path,
+    connection_string: str,
+    made_up: Secrets,
+    environ: Mapping[str, str],
+    **defaults: str,
 ) -> LocalSettings:
     """Return every setting of the app in `folder` that is not in `environ` already, and its storage.
+
+    `defaults` are the settings that this run brings, for those that nobody sets.
 
     Raises:
         LocalhostError: the settings file cannot be read.
@@ -66,6 +73,7 @@ def read_local_settings(
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "MODEL_CACHE_FOLDER": str((state_folder / "models").resolve()),
         **made_up.settings,
+        **defaults,
         **{key: _text(value) for key, value in file.values.items() if _is_given(value)},
         **{key: value for key, value in environ.items() if value},
     }

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 APP = """
 import os, sys
 print("key:", os.environ["FEEDBACK_SIGNING_KEYS"], flush=True)
+print("telemetry:", os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING"), flush=True)
 @app.route(route="predict", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def predict(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(req.get_body(), mimetype="application/json")
@@ -38,12 +39,16 @@ def broken(t: func.TimerRequest) -> None:
 """
 
 
+#: Settings that a run makes up.
+MADE_HERE = ("FEEDBACK_SIGNING_KEYS", "APPLICATIONINSIGHTS_CONNECTION_STRING")
+
+
 class Started:
     """A command that runs on its own."""
 
     def __init__(self, folder: Path, *arguments: str, path: str | None = None) -> None:
         self.output = folder / "output.txt"
-        environ = {key: value for key, value in os.environ.items() if key != "FEEDBACK_SIGNING_KEYS"}
+        environ = {key: value for key, value in os.environ.items() if key not in MADE_HERE}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "localhost", "--app", str(folder), *arguments],
@@ -155,13 +160,18 @@ def test_a_whole_session(folder: Path, start: Callable[..., Started]) -> None:
     assert missing.returncode == 1
     assert "there is no function weekly" in missing.stderr
 
+    endpoint = re.search(r"^telemetry: .*IngestionEndpoint=http://127.0.0.1:(\d+)/$", said, re.MULTILINE)
+    assert endpoint
+    assert _accepts(int(endpoint[1]))
+    assert "no events yet" in _command(folder, "events").stderr
+
     second = _command(folder, "--port", "0")
     assert second.returncode == 1
     assert f"the app already runs here ({url}, process {host.process.pid})" in second.stderr
 
     assert host.end(signal.SIGINT) == 0
     assert host.said().endswith("Stopped.\n")
-    assert not any(_accepts(int(number)) for number in (port, *storage.groups()))
+    assert not any(_accepts(int(number)) for number in (port, endpoint[1], *storage.groups()))
     log = (folder / "state" / "logs" / "host.log").read_text()
     assert "Executed predict" in log
     assert "RuntimeError: bad luck" in log

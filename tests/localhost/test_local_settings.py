@@ -100,3 +100,20 @@ def test_damaged_secrets_are_named(tmp_path: Path) -> None:
     (tmp_path / "secrets.json").write_text("{")
     with pytest.raises(LocalhostError, match="is damaged: remove it"):
         read_secrets(tmp_path)
+
+
+def test_what_a_run_brings_is_for_settings_that_nobody_sets(tmp_path: Path) -> None:
+    """Telemetry stays on this machine, unless somebody wants it elsewhere."""
+    key = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+
+    def read(**environ: str) -> str | None:
+        settings = read_local_settings(
+            tmp_path, tmp_path / "state", "the emulator", MADE_UP, environ, **{key: "here"}
+        )
+        return settings.values.get(key)
+
+    _write(tmp_path, {key: ""})
+    assert read() == "here"
+    assert read(**{key: "elsewhere"}) is None
+    _write(tmp_path, {key: "in the file"})
+    assert read() == "in the file"
