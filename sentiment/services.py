@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sentiment.errors import SettingsError
 from sentiment.feedback import PredictionSigner
 from sentiment.registry import ModelRegistry
-from sentiment.serving import ClassifierLike, Serving
+from sentiment.serving import ClassifierLike, ModelEvent, ModelLoaded, ModelRefused, Serving
 from sentiment.settings import Settings
+from sentiment.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobServiceClient
@@ -43,6 +44,7 @@ class Services:
         self._registry: ModelRegistry | None = None
         self._serving: Serving | None = None
         self._signer: PredictionSigner | None = None
+        self._telemetry: Telemetry | None = None
 
     @property
     def registry(self) -> ModelRegistry:
@@ -67,7 +69,10 @@ class Services:
         with self._lock:
             if self._serving is None:
                 self._serving = Serving(
-                    self.registry, self._load, refresh_seconds=self.settings.model_refresh_seconds
+                    self.registry,
+                    self._load,
+                    refresh_seconds=self.settings.model_refresh_seconds,
+                    on_event=_tell(self.telemetry),
                 )
             return self._serving
 
@@ -85,6 +90,17 @@ class Services:
                 self._signer = PredictionSigner(self.settings.signing_keys)
             return self._signer
 
+    @property
+    def telemetry(self) -> Telemetry:
+        """What tells Application Insights; does nothing without a connection string."""
+        with self._lock:
+            if self._telemetry is None:
+                settings = self.settings
+                self._telemetry = Telemetry(
+                    settings.ingestion, sampling=settings.telemetry_sampling, text=settings.telemetry_text
+                )
+            return self._telemetry
+
     def close(self) -> None:
         """Stop what runs in the background and close connections; asked again, it all begins anew."""
         with self._lock:
@@ -92,7 +108,9 @@ class Services:
                 self._serving.close()
             while self._clients:
                 self._clients.pop().close()
-            self._serving = self._registry = None
+            if self._telemetry is not None:
+                self._telemetry.close()
+            self._serving = self._registry = self._telemetry = None
 
     def _load(self, folder: Path) -> ClassifierLike:
         # Imported with the first model: the runtime is most of what a start costs.
@@ -134,6 +152,24 @@ class Services:
         return client
 
 
+def _tell(telemetry: Telemetry) -> Callable[[ModelEvent], None]:
+    def tell(event: ModelEvent) -> None:
+        match event:
+            case ModelLoaded():
+                telemetry.model_loaded(
+                    version=event.version,
+                    sha256=event.sha256,
+                    replaced=event.replaced,
+                    seconds=event.seconds,
+                )
+            case ModelRefused():
+                telemetry.model_refused(
+                    version=event.version, sha256=event.sha256, reason=event.reason, serving=event.serving
+                )
+
+    return tell
+
+
 def _quieten_sdk() -> None:
     # The SDK logs every request with its headers at INFO, which is what a Function
     # App's logs show. Whoever wants them sets this logger's level before.
@@ -157,6 +193,14 @@ def get_services() -> Services:
         if _services is None:
             _services = Services(Settings.from_env(os.environ))
         return _services
+
+
+def close_services() -> None:
+    """Close this process's services, if there are any: what still waits to be sent is sent."""
+    with _lock:
+        services = _services
+    if services is not None:
+        services.close()
 
 
 @contextmanager

@@ -6,12 +6,21 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from msgspec import Struct
 
 from sentiment.errors import SettingsError
 
 T = TypeVar("T")
+
+
+class Ingestion(Struct, frozen=True):
+    """Where telemetry goes: the parts of a connection string of Application Insights."""
+
+    instrumentation_key: str
+    endpoint: str
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -27,6 +36,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     predict_threads: int
     #: Newest first; empty where nothing has to be signed (the command line).
     signing_keys: tuple[str, ...]
+    #: None: nothing is sent.
+    ingestion: Ingestion | None
+    #: The part of predictions that become events, from 0 to 1.
+    telemetry_sampling: float
+    #: Whether the text of a correction is sent.
+    telemetry_text: bool
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -59,6 +74,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             ),
             predict_threads=_read(environ, "PREDICT_THREADS", "0", _count),
             signing_keys=_read(environ, "FEEDBACK_SIGNING_KEYS", "", _keys),
+            ingestion=_read(environ, "APPLICATIONINSIGHTS_CONNECTION_STRING", "", _ingestion),
+            telemetry_sampling=_read(environ, "TELEMETRY_SAMPLING", "1", _part),
+            telemetry_text=_read(environ, "TELEMETRY_TEXT", "0", _switch),
         )
 
 
@@ -73,6 +91,7 @@ DEVELOPMENT_STORAGE = (
 )
 
 _SHORTEST_KEY = 16
+_INGESTION_SUFFIX = "services.visualstudio.com"
 
 
 def _read(environ: Mapping[str, str], key: str, default: str, parse: Callable[[str], T]) -> T:
@@ -96,6 +115,56 @@ def _count(value: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"must be a whole number, 0 or more, got {value!r}")
     return int(value)
+
+
+def _part(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"must be a number from 0 to 1, got {value!r}")
+    return number
+
+
+def _switch(value: str) -> bool:
+    if value not in ("0", "1"):
+        raise ValueError(f"must be 0 or 1, got {value!r}")
+    return value == "1"
+
+
+def _ingestion(value: str) -> Ingestion | None:
+    """Take a connection string of Application Insights apart.
+
+    As in https://learn.microsoft.com/azure/azure-monitor/app/connection-strings:
+    parts `Key=value` separated by semicolons, in any case and order.
+    """
+    if not value:
+        return None
+    # The string stays out of the messages: they end up in logs.
+    parts: dict[str, str] = {}
+    for part in filter(None, map(str.strip, value.split(";"))):
+        key, equals, given = part.partition("=")
+        if not equals:
+            raise ValueError("must be Key=value parts separated by semicolons, and one has no '='")
+        parts[key.strip().lower()] = given.strip()
+    try:
+        key = str(UUID(parts.get("instrumentationkey", "")))
+    except ValueError:
+        raise ValueError("must have an InstrumentationKey, which is a GUID") from None
+    suffix = parts.get("endpointsuffix")
+    endpoint = parts.get("ingestionendpoint") or f"https://dc.{suffix or _INGESTION_SUFFIX}"
+    try:
+        address = urlsplit(endpoint)
+        # Reading the port is what checks it.
+        usable = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:
+        usable = False
+    if not usable or address.query or address.fragment or address.username:
+        raise ValueError(
+            "must have an IngestionEndpoint that is an http(s) address, without a name or a query"
+        )
+    return Ingestion(key, endpoint.rstrip("/"))
 
 
 def _keys(value: str) -> tuple[str, ...]:

@@ -31,13 +31,17 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "registry": (WORDS | {"cache", "blobs"}, {"msgspec"} | AZURE),
     "serving": (WORDS | {"registry"}, {"msgspec"}),
     "feedback": (WORDS, {"msgspec", "itsdangerous"} | AZURE),
+    # The road to Application Insights; telemetry.py is its door.
+    "envelopes": (WORDS, {"msgspec", "applicationinsights"}),
+    "ingestion": (WORDS | {"envelopes"}, {"msgspec"}),
+    "telemetry": (WORDS | {"envelopes", "ingestion"}, {"msgspec"}),
     "services": (
-        WORDS | {"cache", "registry", "serving", "feedback", "classifier"},
+        WORDS | {"cache", "registry", "serving", "feedback", "classifier", "telemetry"},
         {"msgspec"} | AZURE,
     ),
     "api": (WORDS, {"msgspec"}),
     "openapi": (WORDS | {"api"}, {"msgspec"}),
-    "predictions": (WORDS | {"api", "feedback", "serving"}, {"msgspec"}),
+    "predictions": (WORDS | {"api", "feedback", "serving", "telemetry"}, {"msgspec"}),
     # The doors: services, records, errors, and what one call needs.
     "commands": (
         WORDS | {"commands", "services", "registry", "classifier", "evaluation", "training"},

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from sentiment.errors import SettingsError
-from sentiment.settings import DEVELOPMENT_STORAGE, Settings
+from sentiment.settings import DEVELOPMENT_STORAGE, Ingestion, Settings
 
 ROOT = Path(__file__).parent.parent
+
+INSTRUMENTATION_KEY = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 
 GOOD = {"AzureWebJobsStorage": "UseDevelopmentStorage=true", "FEEDBACK_SIGNING_KEYS": "k" * 16}
 
@@ -51,6 +53,22 @@ def test_keys_rotate_newest_first() -> None:
         ("MODEL_REFRESH_SECONDS", "abc", "MODEL_REFRESH_SECONDS must be a positive number, got 'abc'"),
         ("MODEL_REFRESH_SECONDS", "0", "MODEL_REFRESH_SECONDS must be a positive number, got '0'"),
         ("MODEL_REFRESH_SECONDS", "nan", "MODEL_REFRESH_SECONDS must be a positive number, got 'nan'"),
+        ("TELEMETRY_SAMPLING", "2", "TELEMETRY_SAMPLING must be a number from 0 to 1, got '2'"),
+        ("TELEMETRY_SAMPLING", "nan", "TELEMETRY_SAMPLING must be a number from 0 to 1, got 'nan'"),
+        ("TELEMETRY_TEXT", "yes", "TELEMETRY_TEXT must be 0 or 1, got 'yes'"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "nonsense", "one has no '='"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "InstrumentationKey=abc", "which is a GUID"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "IngestionEndpoint=https://example.org", "which is a GUID"),
+        (
+            "APPLICATIONINSIGHTS_CONNECTION_STRING",
+            f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint=example.org",
+            "must have an IngestionEndpoint that is an http",
+        ),
+        (
+            "APPLICATIONINSIGHTS_CONNECTION_STRING",
+            f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint=http://example.org:99999",
+            "must have an IngestionEndpoint that is an http",
+        ),
         ("PREDICT_THREADS", "-1", "PREDICT_THREADS must be a whole number, 0 or more, got '-1'"),
     ],
 )
@@ -59,6 +77,32 @@ def test_a_bad_setting_is_named_with_what_it_must_be(key: str, value: str, messa
     with pytest.raises(SettingsError, match=message) as caught:
         Settings.from_env(GOOD | {key: value})
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("more", "endpoint"),
+    [
+        ("", "https://dc.services.visualstudio.com"),
+        (
+            ";IngestionEndpoint=https://westeurope-1.in.applicationinsights.azure.com/;LiveEndpoint=https://x/",
+            "https://westeurope-1.in.applicationinsights.azure.com",
+        ),
+        (";EndpointSuffix=applicationinsights.azure.cn", "https://dc.applicationinsights.azure.cn"),
+        ("; ingestionendpoint = http://127.0.0.1:5000/ ;", "http://127.0.0.1:5000"),
+    ],
+)
+def test_a_connection_string_of_application_insights_is_taken_apart(more: str, endpoint: str) -> None:
+    """Key and endpoint; parts may come in any case, and others may stand beside them."""
+    value = f"InstrumentationKey={INSTRUMENTATION_KEY}{more}"
+    settings = Settings.from_env(GOOD | {"APPLICATIONINSIGHTS_CONNECTION_STRING": value})
+    assert settings.ingestion == Ingestion(INSTRUMENTATION_KEY, endpoint)
+
+
+def test_telemetry_is_off_unless_it_is_asked_for() -> None:
+    """No connection string, no telemetry; with one, everything but texts."""
+    settings = Settings.from_env(GOOD)
+    assert settings.ingestion is None
+    assert (settings.telemetry_sampling, settings.telemetry_text) == (1.0, False)
 
 
 def test_a_secret_never_shows_up_in_a_message() -> None:
