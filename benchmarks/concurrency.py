@@ -99,7 +99,9 @@ def padded_batches(classifier: Classifier, session: InferenceSession) -> Predict
     return predict
 
 
-def time_turn(predict: PredictText, tweets: Sequence[str], requests: int, concurrency: int) -> Turn:
+def time_turn(
+    predict: Callable[[str], object], tweets: Sequence[str], requests: int, concurrency: int
+) -> Turn:
     """Have `concurrency` clients send `requests` in all, each its next as soon as it has an answer."""
     # One counter for all: a client that is served late does not make the others wait at the end.
     tickets = count()
