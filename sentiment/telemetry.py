@@ -7,6 +7,7 @@ waits, and without a connection string nothing here does anything.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,14 +20,24 @@ from sentiment.text import mask_identities
 
 _OPERATION_ID_CHARACTERS = 32  # as W3C Trace Context has them
 _SAMPLING_BITS = 32
+# As the app makes the ids of corrections: fb-<digest of what the token says>-<label>-...
+_MADE_FROM_TOKEN = re.compile(r"fb-([0-9a-f]{32})-")
 
 
 def operation_id(token: str) -> str:
-    """Return what ties a prediction to its correction: a digest of the token they share.
+    """Return what ties a prediction to its correction: a digest of what the token says, unsigned.
 
-    Nothing has to be stored for it: whoever has the token can compute it.
+    Nothing has to be stored for it: whoever has the token can compute it, and the
+    id of a correction has it in it.
     """
-    return hashlib.sha256(token.encode()).hexdigest()[:_OPERATION_ID_CHARACTERS]
+    signed, _, _ = token.rpartition(".")
+    return hashlib.sha256(signed.encode()).hexdigest()[:_OPERATION_ID_CHARACTERS]
+
+
+def operation_id_of_correction(correction_id: str) -> str | None:
+    """Return the operation id in the id of a correction, None if that was not made from a token."""
+    found = _MADE_FROM_TOKEN.match(correction_id)
+    return found[1] if found else None
 
 
 class Telemetry:

@@ -21,7 +21,7 @@ from sentiment.manifest import ONNX
 from sentiment.records import BatchAnswer, Document, Prediction, Scores, TextAnswer, TextRequest
 from sentiment.services import Services
 from sentiment.settings import Ingestion, Settings
-from sentiment.telemetry import Telemetry, operation_id
+from sentiment.telemetry import Telemetry, operation_id, operation_id_of_correction
 from tests.models import make_model_folder, seal
 from tests.stage import until
 
@@ -164,6 +164,14 @@ def test_a_prediction_and_its_correction_share_an_operation(server: IngestionSer
     assert predicted["tags"] == corrected["tags"] == {"ai.operation.id": operation_id(answer.prediction)}
     assert operation_id(_answer(2).prediction) != operation_id(answer.prediction)
     assert re.fullmatch("[0-9a-f]{32}", operation_id(answer.prediction))
+
+
+def test_the_id_of_a_correction_leads_back_to_its_prediction() -> None:
+    """Made from a token it carries the operation; made by another system it does not."""
+    operation = operation_id(_answer(1).prediction)
+    assert operation_id_of_correction(f"fb-{operation}-negative-0123456789ab") == operation
+    for other in ("batch-1", "", f"fb-{operation[1:]}-negative-0", operation):
+        assert operation_id_of_correction(other) is None
 
 
 @pytest.mark.parametrize("text", [False, True])
