@@ -79,7 +79,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     pause: float = 1.0
     longest_pause: float = 300.0
     #: Closing takes no longer.
-    close: float = 0.8
+    close: float = 0.7
 
 
 class _Outcome(NamedTuple):
