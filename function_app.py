@@ -8,9 +8,9 @@ from collections.abc import Callable
 import azure.functions as func
 import msgspec
 
-from sentiment import api, openapi, predictions
+from sentiment import api, corrections, openapi, predictions
 from sentiment.errors import SentimentError
-from sentiment.records import ModelAnswer, Problem, StatusAnswer
+from sentiment.records import FeedbackAnswer, ModelAnswer, Problem, StatusAnswer
 from sentiment.services import get_services
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
@@ -48,6 +48,44 @@ def model(req: func.HttpRequest) -> func.HttpResponse:
     return _respond(answer)
 
 
+@app.route(route="feedback", methods=["POST"])
+@app.queue_output(arg_name="message", queue_name="corrections", connection="AzureWebJobsStorage")
+def feedback(req: func.HttpRequest, message: func.Out[str]) -> func.HttpResponse:
+    """Accept what somebody says the label of a predicted text is, and put it on the queue."""
+
+    def answer() -> msgspec.Struct:
+        request = api.read_feedback_request(req.headers.get("Content-Type"), req.get_body())
+        accepted, queued = corrections.accept(request, get_services())
+        message.set(queued)
+        return accepted
+
+    return _respond(answer, status=202)
+
+
+@app.queue_trigger(arg_name="message", queue_name="corrections", connection="AzureWebJobsStorage")
+def store_correction(message: func.QueueMessage) -> None:
+    """Store one correction exactly once; what can never be stored goes to the quarantine."""
+    corrections.store(message.get_body(), message.insertion_time, get_services())
+
+
+@app.route(route="corrections/{id}", methods=["GET"])
+def correction(req: func.HttpRequest) -> func.HttpResponse:
+    """Say what became of a correction."""
+    return _respond(lambda: corrections.state(req.route_params["id"], get_services()))
+
+
+@app.route(route="users/{user}", methods=["DELETE"])
+def erase_user(req: func.HttpRequest) -> func.HttpResponse:
+    """Erase what one person has said, wherever it is kept."""
+    return _respond(lambda: corrections.erase(req.route_params["user"], get_services()))
+
+
+@app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
+def apply_retention(timer: func.TimerRequest) -> None:
+    """Erase, once a day, what is older than it may be."""
+    corrections.apply_retention(get_services())
+
+
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(req: func.HttpRequest) -> func.HttpResponse:
     """Say that the process is alive; asks nothing of anything else."""
@@ -68,9 +106,13 @@ def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(openapi.document(), mimetype="application/json")
 
 
-def _respond(answer: Callable[[], msgspec.Struct]) -> func.HttpResponse:
+def _respond(answer: Callable[[], msgspec.Struct], status: int = 200) -> func.HttpResponse:
     try:
-        return func.HttpResponse(msgspec.json.encode(answer()), mimetype="application/json")
+        answered = answer()
+        headers = {"Location": answered.location} if isinstance(answered, FeedbackAnswer) else {}
+        return func.HttpResponse(
+            msgspec.json.encode(answered), status_code=status, headers=headers, mimetype="application/json"
+        )
     except SentimentError as error:
         return _problem(api.problem(error))
     except Exception:

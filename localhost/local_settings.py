@@ -21,7 +21,7 @@ from localhost.functions import DEFAULT_CONNECTION
 #: Read in this order; the first that exists counts.
 FILES = ("local.settings.json", "local.settings.json.example")
 #: Settings that must be secret, and so are made up once per machine when nobody sets them.
-MADE_UP = ("FEEDBACK_SIGNING_KEYS",)
+MADE_UP = ("FEEDBACK_SIGNING_KEYS", "FEEDBACK_PSEUDONYM_KEY")
 DEFAULT_PORT = 7071
 
 _EMULATOR = "UseDevelopmentStorage=true"

@@ -16,7 +16,7 @@ from localhost.queues import Queues
 
 #: Names that the app reads from its code rather than from bindings. Queues need no
 #: list: bindings name them all, save this one, which people may write to by hand.
-TABLES = ("corrections",)
+TABLES = ("corrections", "quarantine")
 QUEUE = Binding("corrections", QUEUE_TRIGGER, False, {"queueName": "corrections"})
 CONTAINER_SETTING, CONTAINER = "MODEL_CONTAINER", "models"
 SEED_MODEL = "seed-model"

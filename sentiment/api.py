@@ -11,14 +11,16 @@ import msgspec
 
 from sentiment.errors import (
     BodyTooLarge,
+    CorrectionNotFound,
     InvalidInput,
+    InvalidToken,
     MalformedJson,
     ModelError,
     SentimentError,
     StoreUnavailable,
     UnsupportedMediaType,
 )
-from sentiment.records import Document, DocumentFault, Fault, Problem, TextRequest
+from sentiment.records import Document, DocumentFault, Fault, FeedbackRequest, Problem, TextRequest
 from sentiment.text import check_text
 
 T = TypeVar("T")
@@ -70,6 +72,21 @@ def read_predict_request(content_type: str | None, body: bytes) -> TextRequest |
     return single
 
 
+def read_feedback_request(content_type: str | None, body: bytes) -> FeedbackRequest:
+    """Return what the body of ``POST feedback`` says; its token is not verified yet.
+
+    Raises:
+        InvalidInput: nothing of it can be used; a subclass says why in general.
+    """
+    request = read_json(content_type, body)
+    feedback = _convert(request, FeedbackRequest, "")
+    check_text(feedback.text, "/text")
+    for name in ("user", "comment"):
+        if not _is_unicode(getattr(feedback, name) or ""):
+            raise InvalidInput("text-not-unicode", "It has half of a surrogate pair.", f"/{name}")
+    return feedback
+
+
 def read_json(content_type: str | None, body: bytes) -> Any:
     """Return the JSON value in `body`, with lone surrogates left in for `check_text` to name.
 
@@ -107,7 +124,27 @@ def problem(error: SentimentError) -> Problem:
             errors=faults,
             offset=error.offset if isinstance(error, MalformedJson) else msgspec.UNSET,
         )
-    if isinstance(error, ModelError | StoreUnavailable):
+    if isinstance(error, InvalidToken):
+        pointer = "/text" if error.check == "text" else "/prediction"
+        return Problem(
+            type=f"{_PROBLEM_TYPE}prediction-{error.check}",
+            title="The prediction cannot be corrected",
+            status=400,
+            detail=str(error),
+            errors=[Fault(pointer, f"prediction-{error.check}", str(error))],
+        )
+    if isinstance(error, CorrectionNotFound):
+        return Problem(
+            type=_PROBLEM_TYPE + "no-correction", title="No such correction", status=404, detail=str(error)
+        )
+    if isinstance(error, StoreUnavailable):
+        return Problem(
+            type=_PROBLEM_TYPE + "storage-unavailable",
+            title="Storage does not answer",
+            status=503,
+            detail=str(error),
+        )
+    if isinstance(error, ModelError):
         return Problem(
             type=_PROBLEM_TYPE + "no-model", title="No model to answer with", status=503, detail=str(error)
         )

@@ -7,6 +7,8 @@
     │   ├── BodyTooLarge         more bytes than are read
     │   └── UnsupportedMediaType the body is not declared as JSON
     ├── InvalidToken             a prediction token fails a check            (.check)
+    ├── InvalidMessage           a queue message can never be stored         (.reason)
+    ├── CorrectionNotFound       no correction has this id                   (.id)
     ├── DataError                a data file cannot be used                  (.path, .line)
     ├── ModelError
     │   ├── InvalidModel         a model folder is incomplete or altered     (.folder, .file)
@@ -95,6 +97,22 @@ class InvalidToken(SentimentError):
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)
         self.check = check
+
+
+class InvalidMessage(SentimentError):
+    """A message on the queue can never become a correction; `reason` is a short stable word."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CorrectionNotFound(SentimentError):
+    """No correction has this id, here or on its way."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"There is no correction with the id {id!r}.")
+        self.id = id
 
 
 class DataError(SentimentError):

@@ -10,6 +10,10 @@ import msgspec
 from sentiment.records import (
     BatchAnswer,
     BatchRequest,
+    CorrectionAnswer,
+    Erasure,
+    FeedbackAnswer,
+    FeedbackRequest,
     ModelAnswer,
     Problem,
     StatusAnswer,
@@ -24,10 +28,11 @@ _REF = "#/components/schemas/{name}"
 
 _PROBLEMS = {
     400: "The request cannot be answered; `errors` names each place.",
+    404: "There is none.",
     413: "The body has more than 1 MiB.",
     415: "The body is not declared as JSON in UTF-8.",
     500: "A defect or a misconfiguration of the service.",
-    503: "There is no model to answer with; try again after `Retry-After` seconds.",
+    503: "No model to answer with, or storage does not answer; try again after `Retry-After` seconds.",
 }
 
 
@@ -35,9 +40,10 @@ _PROBLEMS = {
 def document() -> bytes:
     """Return the document as JSON."""
     records = [TextRequest, BatchRequest, TextAnswer, BatchAnswer, ModelAnswer, StatusAnswer, Problem]
+    records += [FeedbackRequest, FeedbackAnswer, CorrectionAnswer, Erasure]
     references, components = msgspec.json.schema_components(records, ref_template=_REF)
     schema = {record.__name__: reference for record, reference in zip(records, references, strict=True)}
-    for name in ("TextRequest", "Document"):
+    for name in ("TextRequest", "Document", "FeedbackRequest"):
         components[name]["properties"]["text"] |= {"minLength": 1, "maxLength": MAX_TEXT_CHARACTERS}
     return msgspec.json.encode(
         {
@@ -54,6 +60,22 @@ def document() -> bytes:
                 "/predict": {"post": _predict(schema)},
                 "/model": {
                     "get": _get("getModel", "The model that answers", schema["ModelAnswer"], (500, 503))
+                },
+                "/feedback": {"post": _feedback(schema)},
+                "/corrections/{id}": {
+                    "get": _get(
+                        "getCorrection",
+                        "What became of a correction",
+                        schema["CorrectionAnswer"],
+                        (404, 500, 503),
+                    )
+                    | {"parameters": [_parameter("id", "As answered by `POST /feedback`.")]}
+                },
+                "/users/{user}": {
+                    "delete": _get(
+                        "eraseUser", "Erase what one person has said", schema["Erasure"], (500, 503)
+                    )
+                    | {"parameters": [_parameter("user", "As given in `user` with the feedback.")]}
                 },
                 "/health": {"get": _open("getHealth", "Is the process alive?", schema["StatusAnswer"], ())},
                 "/ready": {
@@ -93,6 +115,32 @@ def _predict(schema: dict[str, Any]) -> dict[str, Any]:
             {"oneOf": [schema["TextAnswer"], schema["BatchAnswer"]]}, (400, 413, 415, 500, 503)
         )
         | {"401": {"description": "The function key is missing or wrong."}},
+    }
+
+
+def _feedback(schema: dict[str, Any]) -> dict[str, Any]:
+    responses = _responses(schema["FeedbackAnswer"], (400, 413, 415, 500, 503))
+    accepted = responses.pop("200") | {
+        "headers": {"Location": {"description": "Where its state can be read.", "schema": {"type": "string"}}}
+    }
+    return {
+        "operationId": "sendFeedback",
+        "summary": "Correct or confirm a prediction",
+        "description": "The same token and label make the same correction, however often they are sent.",
+        "requestBody": {"required": True, "content": {_JSON: {"schema": schema["FeedbackRequest"]}}},
+        "responses": {"202": accepted}
+        | responses
+        | {"401": {"description": "The function key is missing or wrong."}},
+    }
+
+
+def _parameter(name: str, description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string"},
     }
 
 

@@ -6,6 +6,7 @@ same classes.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -92,6 +93,101 @@ class ModelVersion(Struct, frozen=True, kw_only=True):
     parent: str | None
     macro_recall: float | None
     champion: bool
+
+
+# --- corrections ------------------------------------------------------------
+
+#: As the store keys its rows; no character that Table Storage forbids in a key.
+CorrectionId = Annotated[
+    str,
+    Meta(
+        # The end is no line break either, which `$` alone lets through in Python.
+        pattern="^[A-Za-z0-9_-]{1,100}$(?!\\n)",
+        description="Minted once by whoever accepts the correction; the same id is stored once.",
+    ),
+]
+UserName = Annotated[
+    str, Meta(min_length=1, max_length=200, description="Whoever corrects; only a keyed hash of it is kept.")
+]
+Comment = Annotated[str, Meta(max_length=500)]
+
+
+class CorrectionMessage(Struct, frozen=True, kw_only=True):
+    """A message on the queue `corrections`: what somebody says the label of a text is.
+
+    Members that are not listed here are ignored.
+    """
+
+    schema: Literal[1]
+    id: CorrectionId
+    text: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=5000,
+            description="The tweet; mentions and links are replaced.",
+        ),
+    ]
+    predicted: Annotated[Label, Meta(description="What the model said.")]
+    corrected: Annotated[
+        Label, Meta(description="What it should have said; equal to `predicted`, it confirms the prediction.")
+    ]
+    model_version: Annotated[str, Meta(min_length=1, max_length=100)]
+    source: Annotated[str, Meta(min_length=1, max_length=50, description="Where from: `api`, `file`.")]
+    created_at: Annotated[datetime, Meta(tz=True, description="ISO 8601 with an offset.")]
+    user: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=200,
+                description="A pseudonym; a name is replaced by its keyed hash before it is stored.",
+            ),
+        ]
+        | None
+    ) = None
+    confidence: (
+        Annotated[float, Meta(ge=0.0, le=1.0, description="The model's probability of `predicted`.")] | None
+    ) = None
+    comment: Comment | None = None
+
+
+State = Literal["pending", "held", "accepted", "learned", "erased"]
+
+
+class Correction(Struct, frozen=True, kw_only=True):
+    """A correction as stored: text masked, user a pseudonym; both gone, with the comment, once erased."""
+
+    id: str
+    text: str
+    predicted: Label
+    corrected: Label
+    model_version: str
+    source: str
+    user: str | None
+    created_at: str
+    stored_at: str
+    confidence: float | None = None
+    comment: str | None = None
+    cycle: int | None = None
+    erased_at: str | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that the model was wrong, rather than right."""
+        return self.predicted != self.corrected
+
+
+class Voice(Struct, frozen=True, kw_only=True):
+    """What judging a correction takes: no text, only whether two texts are the same."""
+
+    id: str
+    text_key: str
+    predicted: Label
+    corrected: Label
+    user: str | None
+    created_at: str
+    confidence: float | None = None
 
 
 # --- HTTP -------------------------------------------------------------------
@@ -195,3 +291,47 @@ class StatusAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     status: Literal["alive", "ready"]
     model_version: str | UnsetType = UNSET
+
+
+class FeedbackRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody says the label of a predicted text is."""
+
+    prediction: Annotated[str, Meta(description="The token that came with the prediction.")]
+    text: Text
+    label: Annotated[Label, Meta(description="The right label; the predicted one confirms the prediction.")]
+    user: UserName | None = None
+    comment: Comment | None = None
+
+
+class FeedbackAnswer(Struct, frozen=True, kw_only=True):
+    """A correction that was accepted and is on its way to the store."""
+
+    id: str
+    kind: Literal["correction", "confirmation"]
+    state: State
+    location: Annotated[str, Meta(description="Where its state can be read.")]
+
+
+class CorrectionAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a correction."""
+
+    id: str
+    state: State
+    why: Annotated[str, Meta(description="For what is held: what it waits for.")] | UnsetType = UNSET
+    kind: Literal["correction", "confirmation"] | UnsetType = UNSET
+    predicted: Label | UnsetType = UNSET
+    corrected: Label | UnsetType = UNSET
+    model_version: str | UnsetType = UNSET
+    created_at: str | UnsetType = UNSET
+    cycle: Annotated[int, Meta(description="The cycle that learned from it.")] | UnsetType = UNSET
+
+
+class Erasure(Struct, frozen=True, kw_only=True):
+    """What was erased of one person, and what cannot be."""
+
+    corrections: Annotated[int, Meta(description="Stored corrections emptied; their ids remain.")]
+    queued: Annotated[int, Meta(description="Messages removed from the queue.")]
+    poison: Annotated[int, Meta(description="Messages removed from the poison queue.")]
+    quarantined: Annotated[int, Meta(description="Rows removed from the quarantine.")]
+    cycles: Annotated[list[int], Meta(description="Retraining cycles whose models have learned from them.")]
+    remaining: Annotated[list[str], Meta(description="What cannot be erased, in words.")]

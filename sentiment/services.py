@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment.errors import SettingsError
 from sentiment.feedback import PredictionSigner
+from sentiment.feedback.messages import Pseudonyms
+from sentiment.feedback.quarantine import Quarantine
+from sentiment.feedback.queue import MessageQueue
+from sentiment.feedback.store import CorrectionStore
+from sentiment.feedback.tables import Table
 from sentiment.registry import ModelRegistry
 from sentiment.serving import ClassifierLike, ModelEvent, ModelLoaded, ModelRefused, Serving
 from sentiment.settings import Settings
 from sentiment.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from azure.data.tables import TableServiceClient
     from azure.storage.blob import BlobServiceClient
 
 # The SDK's own defaults keep a request waiting for minutes when storage is gone:
@@ -28,6 +34,10 @@ _CONNECTION_SECONDS = 2
 _READ_SECONDS = 5
 _TRIES_MORE = 2
 _PAUSE_SECONDS = 1
+
+CORRECTIONS_TABLE = "corrections"
+QUARANTINE_TABLE = "quarantine"
+CORRECTIONS_QUEUE = "corrections"
 
 # A file that is sent in one request is there entirely or not at all; staged in
 # blocks, two uploads of one name could mix. More than any model we know has.
@@ -45,6 +55,8 @@ class Services:
         self._serving: Serving | None = None
         self._signer: PredictionSigner | None = None
         self._telemetry: Telemetry | None = None
+        self._tables: TableServiceClient | None = None
+        self._queues: dict[str, MessageQueue] = {}
 
     @property
     def registry(self) -> ModelRegistry:
@@ -101,6 +113,45 @@ class Services:
                 )
             return self._telemetry
 
+    @property
+    def pseudonyms(self) -> Pseudonyms:
+        """What users' names are replaced by.
+
+        Raises:
+            SettingsError: there is no key to hash them with.
+        """
+        if self.settings.pseudonym_key is None:
+            raise SettingsError("FEEDBACK_PSEUDONYM_KEY", "is not set, nor are FEEDBACK_SIGNING_KEYS")
+        return Pseudonyms(self.settings.pseudonym_key)
+
+    @property
+    def corrections(self) -> CorrectionStore:
+        """The correction store.
+
+        Raises:
+            SettingsError: the settings lead to no storage account, or there is no key for pseudonyms.
+        """
+        return CorrectionStore(self._table(CORRECTIONS_TABLE), self.pseudonyms)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The messages that can never be stored.
+
+        Raises:
+            SettingsError: the settings lead to no storage account, or there is no key for pseudonyms.
+        """
+        return Quarantine(self._table(QUARANTINE_TABLE), self.pseudonyms)
+
+    @property
+    def queue(self) -> MessageQueue:
+        """The queue of corrections on their way to the store."""
+        return self._queue(CORRECTIONS_QUEUE)
+
+    @property
+    def poison_queue(self) -> MessageQueue:
+        """Where the platform puts messages that kept failing."""
+        return self._queue(f"{CORRECTIONS_QUEUE}-poison")
+
     def close(self) -> None:
         """Stop what runs in the background and close connections; asked again, it all begins anew."""
         with self._lock:
@@ -110,7 +161,8 @@ class Services:
                 self._clients.pop().close()
             if self._telemetry is not None:
                 self._telemetry.close()
-            self._serving = self._registry = self._telemetry = None
+            self._serving = self._registry = self._telemetry = self._tables = None
+            self._queues.clear()
 
     def _load(self, folder: Path) -> ClassifierLike:
         # Imported with the first model: the runtime is most of what a start costs.
@@ -118,35 +170,65 @@ class Services:
 
         return Classifier.load(folder, threads=self.settings.predict_threads)
 
+    def _table(self, name: str) -> Table:
+        from azure.data.tables import TableServiceClient
+
+        with self._lock:
+            if self._tables is None:
+                options = {"retry_total": _TRIES_MORE, "retry_backoff_factor": _PAUSE_SECONDS}
+                self._tables = self._client(TableServiceClient, "table", options)
+            return Table(self._tables.get_table_client(name))
+
+    def _queue(self, name: str) -> MessageQueue:
+        from azure.storage.queue import LinearRetry, QueueServiceClient
+
+        with self._lock:
+            if name not in self._queues:
+                retry = LinearRetry(
+                    backoff=_PAUSE_SECONDS, retry_total=_TRIES_MORE, random_jitter_range=_PAUSE_SECONDS
+                )
+                client: QueueServiceClient = self._client(
+                    QueueServiceClient, "queue", {"retry_policy": retry}
+                )
+                self._queues[name] = MessageQueue(client.get_queue_client(name))
+            return self._queues[name]
+
     def _blob_service(self) -> BlobServiceClient:
         from azure.storage.blob import BlobServiceClient, LinearRetry
 
+        retry = LinearRetry(
+            backoff=_PAUSE_SECONDS, retry_total=_TRIES_MORE, random_jitter_range=_PAUSE_SECONDS
+        )
+        client: BlobServiceClient = self._client(
+            BlobServiceClient, "blob", {"retry_policy": retry, "max_single_put_size": _LARGEST_PUT}
+        )
+        return client
+
+    def _client(self, kind: Any, service: str, options: dict[str, Any]) -> Any:
+        """Make a client of one of the account's services, as the settings say how."""
         _quieten_sdk()
-        options: dict[str, Any] = {
-            "connection_timeout": _CONNECTION_SECONDS,
-            "read_timeout": _READ_SECONDS,
-            "retry_policy": LinearRetry(
-                backoff=_PAUSE_SECONDS, retry_total=_TRIES_MORE, random_jitter_range=_PAUSE_SECONDS
-            ),
-            "max_single_put_size": _LARGEST_PUT,
-        }
+        options = {"connection_timeout": _CONNECTION_SECONDS, "read_timeout": _READ_SECONDS, **options}
         settings = self.settings
         try:
             if settings.storage_connection_string is not None:
-                client = BlobServiceClient.from_connection_string(
-                    settings.storage_connection_string, **options
-                )
+                client = kind.from_connection_string(settings.storage_connection_string, **options)
             else:
                 # Imported only where an identity signs in.
                 from azure.identity import DefaultAzureCredential
 
                 credential = DefaultAzureCredential()
                 self._clients.append(credential)
-                client = BlobServiceClient(str(settings.blob_service_uri), credential=credential, **options)
+                uri = {
+                    "blob": settings.blob_service_uri,
+                    "queue": settings.queue_service_uri,
+                    "table": settings.table_service_uri,
+                }[service]
+                address = {"endpoint": str(uri)} if service == "table" else {"account_url": str(uri)}
+                client = kind(**address, credential=credential, **options)
         except ValueError as error:
             key = "AzureWebJobsStorage"
             if settings.storage_connection_string is None:
-                key += "__blobServiceUri"
+                key += f"__{service}ServiceUri"
             raise SettingsError(key, f"cannot be used: {error}") from error
         self._clients.append(client)
         return client

@@ -30,6 +30,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: signs in with its identity. Exactly one of the two is set.
     storage_connection_string: str | None
     blob_service_uri: str | None
+    queue_service_uri: str | None
+    table_service_uri: str | None
     model_container: str
     model_refresh_seconds: float
     model_cache_folder: Path
@@ -42,6 +44,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     telemetry_sampling: float
     #: Whether the text of a correction is sent.
     telemetry_text: bool
+    #: What users' names are hashed with; None where neither it nor a signing key is set.
+    pseudonym_key: str | None
+    feedback_max_age_hours: float
+    #: The largest share of one user in what a cycle learns from, 0 to 1.
+    feedback_user_cap: float
+    #: 0 keeps corrections for ever.
+    feedback_retention_days: int
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -62,21 +71,32 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "is not set: give the connection string of the storage account, or "
                 "AzureWebJobsStorage__accountName to sign in with the app's identity",
             )
+        keys = _read(environ, "FEEDBACK_SIGNING_KEYS", "", _keys)
+        pseudonym_key = _read(environ, "FEEDBACK_PSEUDONYM_KEY", "", _keys)
         if connection_string == "UseDevelopmentStorage=true":
             connection_string = DEVELOPMENT_STORAGE
         return cls(
             storage_connection_string=connection_string,
             blob_service_uri=None if connection_string else blob_service_uri,
+            queue_service_uri=environ.get("AzureWebJobsStorage__queueServiceUri")
+            or _beside(blob_service_uri, "queue"),
+            table_service_uri=environ.get("AzureWebJobsStorage__tableServiceUri")
+            or _beside(blob_service_uri, "table"),
             model_container=environ.get("MODEL_CONTAINER") or "models",
             model_refresh_seconds=_read(environ, "MODEL_REFRESH_SECONDS", "30", _positive_number),
             model_cache_folder=_read(
                 environ, "MODEL_CACHE_FOLDER", str(Path(tempfile.gettempdir()) / "sentiment-models"), Path
             ),
             predict_threads=_read(environ, "PREDICT_THREADS", "0", _count),
-            signing_keys=_read(environ, "FEEDBACK_SIGNING_KEYS", "", _keys),
             ingestion=_read(environ, "APPLICATIONINSIGHTS_CONNECTION_STRING", "", _ingestion),
             telemetry_sampling=_read(environ, "TELEMETRY_SAMPLING", "1", _part),
             telemetry_text=_read(environ, "TELEMETRY_TEXT", "0", _switch),
+            signing_keys=keys,
+            # The oldest key is the one that was there before any rotation.
+            pseudonym_key=next(iter(pseudonym_key), None) or (keys[-1] if keys else None),
+            feedback_max_age_hours=_read(environ, "FEEDBACK_MAX_AGE_HOURS", "168", _positive_number),
+            feedback_user_cap=_read(environ, "FEEDBACK_USER_CAP", "0.2", _share),
+            feedback_retention_days=_read(environ, "FEEDBACK_RETENTION_DAYS", "365", _count),
         )
 
 
@@ -108,6 +128,13 @@ def _positive_number(value: str) -> float:
         number = 0.0
     if not 0.0 < number < float("inf"):
         raise ValueError(f"must be a positive number, got {value!r}")
+    return number
+
+
+def _share(value: str) -> float:
+    number = _positive_number(value)
+    if number > 1:
+        raise ValueError(f"must be a share above 0 and at most 1, got {value!r}")
     return number
 
 
@@ -176,3 +203,8 @@ def _keys(value: str) -> tuple[str, ...]:
             "separated by commas, the newest first"
         )
     return keys
+
+
+def _beside(blob_service_uri: str | None, service: str) -> str | None:
+    """Return the address of another service of the account that this blob endpoint belongs to."""
+    return blob_service_uri.replace(".blob.", f".{service}.", 1) if blob_service_uri else None

@@ -30,11 +30,13 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "blobs": (WORDS, {"msgspec"} | AZURE),
     "registry": (WORDS | {"cache", "blobs"}, {"msgspec"} | AZURE),
     "serving": (WORDS | {"registry"}, {"msgspec"}),
-    "feedback": (WORDS, {"msgspec", "itsdangerous"} | AZURE),
     # The road to Application Insights; telemetry.py is its door.
     "envelopes": (WORDS, {"msgspec", "applicationinsights"}),
     "ingestion": (WORDS | {"envelopes"}, {"msgspec"}),
     "telemetry": (WORDS | {"envelopes", "ingestion"}, {"msgspec"}),
+    "feedback": (WORDS | {"feedback"}, {"msgspec", "itsdangerous"} | AZURE),
+    "acceptance": (WORDS, {"msgspec"}),
+    "corrections": (WORDS | {"acceptance", "feedback", "services"}, {"msgspec"}),
     "services": (
         WORDS | {"cache", "registry", "serving", "feedback", "classifier", "telemetry"},
         {"msgspec"} | AZURE,
@@ -44,7 +46,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "predictions": (WORDS | {"api", "feedback", "serving", "telemetry"}, {"msgspec"}),
     # The doors: services, records, errors, and what one call needs.
     "commands": (
-        WORDS | {"commands", "services", "registry", "classifier", "evaluation", "training"},
+        WORDS
+        | {"commands", "services", "registry", "classifier", "evaluation", "training"}
+        | {"acceptance", "corrections", "feedback"},
         {"msgspec", "numpy"},
     ),
     "__main__": ({"commands", "errors"}, set()),

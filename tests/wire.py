@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+from azure.data.tables import TableClient
 from azure.storage.blob import ContainerClient, LinearRetry
 
 from localhost.azurite import Azurite
@@ -54,6 +55,19 @@ class Wire:
             container.create_container()
         self.forget()
         return container
+
+    def open_table(self, azurite: Azurite, name: str) -> TableClient:
+        """Return a client for the table `name`."""
+        table = TableClient.from_connection_string(
+            azurite.connection_string,
+            name,
+            retry_total=2,
+            retry_backoff_factor=0,
+            raw_request_hook=self._asked,
+            raw_response_hook=self._answered,
+        )
+        self.forget()
+        return table
 
     def forget(self) -> None:
         """Count from here."""

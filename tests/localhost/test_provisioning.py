@@ -63,6 +63,6 @@ def work(msg: str, out: func.Out[str]) -> None: ...
         names = {queue.name for queue in queues.list_queues()}
     assert names == {"jobs", "jobs-poison", "done", "corrections", "corrections-poison"}
     with TableServiceClient.from_connection_string(fresh.connection_string) as tables:
-        assert [table.name for table in tables.list_tables()] == ["corrections"]
+        assert [table.name for table in tables.list_tables()] == ["corrections", "quarantine"]
     with BlobServiceClient.from_connection_string(fresh.connection_string) as blobs:
         assert [container.name for container in blobs.list_containers()] == ["models"]

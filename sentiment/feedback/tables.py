@@ -1,0 +1,128 @@
+"""One table of Table Storage: the border where the SDK's errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
+from azure.data.tables import UpdateMode
+
+from sentiment.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableClient
+
+Row = dict[str, Any]
+Columns = list[str]
+Change = tuple[Literal["create", "replace", "delete"], Row]
+
+
+class Table:
+    """Rows by partition and key; safe to share between threads.
+
+    The table is created when it is first written to. Every method raises
+    `StoreUnavailable` where storage does not answer.
+    """
+
+    def __init__(self, client: TableClient) -> None:
+        self._client = client
+
+    def change(self, changes: Sequence[Change], *, etag: str | None = None) -> bool:
+        """Make all changes, of one partition, or none.
+
+        `etag` is a condition on the first. False when a row that is to be created
+        is there, one that is to be replaced or deleted is gone, or the condition
+        does not hold.
+        """
+        operations: list[Any] = []
+        for number, (kind, row) in enumerate(changes):
+            condition: dict[str, Any] = {}
+            if kind == "replace":
+                condition["mode"] = UpdateMode.REPLACE
+            if etag is not None and number == 0:
+                condition |= {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+            operations.append(("update" if kind == "replace" else kind, row, condition))
+        with _storage(f"write {self._client.table_name}"):
+            try:
+                self._client.submit_transaction(operations)
+            except HttpResponseError as error:
+                if _code(error) == "TableNotFound":
+                    if any(kind != "create" for kind, _ in changes):
+                        return False
+                    with suppress(ResourceExistsError):
+                        self._client.create_table()
+                    self._client.submit_transaction(operations)
+                    return True
+                if error.status_code in (404, 409, 412) and _code(error) in _REFUSED:
+                    return False
+                raise
+        return True
+
+    def read(self, partition: str, key: str) -> Row | None:
+        """Return a row, with its ETag under "etag", or None."""
+        with _storage(f"read {self._client.table_name}"):
+            try:
+                entity = self._client.get_entity(partition, key)
+            except HttpResponseError as error:
+                if _code(error) in ("ResourceNotFound", "EntityNotFound", "TableNotFound"):
+                    return None
+                raise
+            return _row(entity)
+
+    def list(
+        self, partition: str | None, first: str = "", beyond: str = "", *, select: Columns | None = None
+    ) -> Iterator[Row]:
+        """Yield the rows of a partition (None: of all) with keys from `first` on and below `beyond`."""
+        conditions, parameters = [], {}
+        for name, value, condition in (
+            ("partition", partition, "PartitionKey eq @partition"),
+            ("first", first, "RowKey ge @first"),
+            ("beyond", beyond, "RowKey lt @beyond"),
+        ):
+            if value:
+                conditions.append(condition)
+                parameters[name] = value
+        with _storage(f"list {self._client.table_name}"):
+            try:
+                if conditions:
+                    entities = self._client.query_entities(
+                        " and ".join(conditions), parameters=parameters, select=select
+                    )
+                else:
+                    entities = self._client.list_entities(select=select)
+                for entity in entities:
+                    yield _row(entity)
+            except HttpResponseError as error:
+                if _code(error) != "TableNotFound":
+                    raise
+
+
+_REFUSED = (
+    "EntityAlreadyExists",
+    "ResourceNotFound",
+    "EntityNotFound",
+    "UpdateConditionNotSatisfied",
+    "ConditionNotMet",
+)
+
+
+def _row(entity: Mapping[str, Any]) -> Row:
+    metadata = getattr(entity, "metadata", {})
+    return {**entity, "etag": metadata.get("etag")}
+
+
+@contextmanager
+def _storage(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except AzureError as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StoreUnavailable(operation, said) from error
+
+
+def _code(error: HttpResponseError) -> str:
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")
