@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from sentiment.acceptance import Judgement, judge
 from sentiment.errors import CorrectionNotFound, InvalidMessage
-from sentiment.feedback.messages import Pseudonyms, encode_message, make_message, masked_body, read_message
+from sentiment.feedback.messages import encode_message, make_message, masked_body, read_message
 from sentiment.feedback.queue import MessageQueue, Queued
 from sentiment.records import (
     Correction,
@@ -144,8 +145,8 @@ def erase(user: str, services: Services) -> Erasure:
         )
     return Erasure(
         corrections=len(erased),
-        queued=_erase_queued(services.queue, names, pseudonyms),
-        poison=_erase_queued(services.poison_queue, names, pseudonyms),
+        queued=_erase_queued(services.queue, names, services, now),
+        poison=_erase_queued(services.poison_queue, names, services, now),
         quarantined=sum(services.quarantine.erase_user(name) for name in names),
         cycles=cycles,
         remaining=remaining,
@@ -168,10 +169,17 @@ def apply_retention(services: Services) -> int:
     return count
 
 
-def _erase_queued(queue: MessageQueue, names: set[str], pseudonyms: Pseudonyms) -> int:
+def _erase_queued(queue: MessageQueue, names: set[str], services: Services, now: datetime) -> int:
+    store = services.corrections
+
     def decide(message: Queued) -> Literal["keep", "delete"]:
-        _, user = masked_body(message.body.decode("utf-8", "backslashreplace"), pseudonyms)
-        return "delete" if user in names else "keep"
+        _, user = masked_body(message.body.decode("utf-8", "backslashreplace"), services.pseudonyms)
+        if user not in names:
+            return "keep"
+        # Leaves a tombstone, since its user is erased: whoever asks for it learns that it is gone.
+        with suppress(InvalidMessage):
+            store.add(read_message(message.body), now=now)
+        return "delete"
 
     return queue.sweep(decide)
 

@@ -44,6 +44,23 @@ def test_keys_rotate_newest_first() -> None:
     )
 
 
+def test_pseudonyms_outlive_a_rotation_of_keys() -> None:
+    """By default they hang on the oldest key, which is the one that was there before."""
+    rotated = Settings.from_env(GOOD | {"FEEDBACK_SIGNING_KEYS": f"{'n' * 16},{'k' * 16}"})
+    assert rotated.pseudonym_key == Settings.from_env(GOOD).pseudonym_key
+    assert Settings.from_env(GOOD | {"FEEDBACK_PSEUDONYM_KEY": "p" * 16}).pseudonym_key == "p" * 16
+
+
+def test_an_identity_finds_queues_and_tables_beside_the_blobs() -> None:
+    """Unless they are elsewhere."""
+    named = GOOD | {"AzureWebJobsStorage": "", "AzureWebJobsStorage__accountName": "tweets"}
+    settings = Settings.from_env(named)
+    assert settings.queue_service_uri == "https://tweets.queue.core.windows.net"
+    assert settings.table_service_uri == "https://tweets.table.core.windows.net"
+    other = Settings.from_env(named | {"AzureWebJobsStorage__tableServiceUri": "https://t.example"})
+    assert other.table_service_uri == "https://t.example"
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -69,6 +86,10 @@ def test_keys_rotate_newest_first() -> None:
             f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint=http://example.org:99999",
             "must have an IngestionEndpoint that is an http",
         ),
+        ("FEEDBACK_PSEUDONYM_KEY", "short", "FEEDBACK_PSEUDONYM_KEY must be secret keys of at least 16"),
+        ("FEEDBACK_MAX_AGE_HOURS", "0", "FEEDBACK_MAX_AGE_HOURS must be a positive number, got '0'"),
+        ("FEEDBACK_USER_CAP", "1.5", "FEEDBACK_USER_CAP must be a share above 0 and at most 1, got '1.5'"),
+        ("FEEDBACK_RETENTION_DAYS", "a", "FEEDBACK_RETENTION_DAYS must be a whole number, 0 or more"),
         ("PREDICT_THREADS", "-1", "PREDICT_THREADS must be a whole number, 0 or more, got '-1'"),
     ],
 )
