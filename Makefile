@@ -35,6 +35,7 @@ bench: $(VENV)/localhost.stamp $(VENV)/train.stamp
 	$(BIN)/python -m benchmarks.serving --model seed-model --json build/serving.json $(ARGS)
 	$(BIN)/python -m benchmarks.concurrency --model seed-model --json build/concurrency.json
 	$(BIN)/python -m benchmarks.telemetry --model seed-model --json build/telemetry.json
+	$(BIN)/python -m benchmarks.feedback --json build/feedback.json
 
 clean:
 	rm -rf $(VENV) .localhost build .hypothesis .mypy_cache .pytest_cache .ruff_cache
