@@ -109,7 +109,8 @@ CorrectionId = Annotated[
 UserName = Annotated[
     str, Meta(min_length=1, max_length=200, description="Whoever corrects; only a keyed hash of it is kept.")
 ]
-Comment = Annotated[str, Meta(max_length=500)]
+MAX_COMMENT_CHARACTERS = 500
+Comment = Annotated[str, Meta(max_length=MAX_COMMENT_CHARACTERS)]
 
 
 class CorrectionMessage(Struct, frozen=True, kw_only=True):

@@ -19,10 +19,12 @@ from sentiment.feedback.messages import (
     json_schema,
     make_message,
     masked_body,
+    masked_text,
     read_message,
 )
 from sentiment.feedback.tokens import SignedPrediction
 from sentiment.records import FeedbackRequest
+from sentiment.text import normalise
 
 PSEUDONYMS = Pseudonyms("a-key-for-pseudonyms")
 SIGNED = SignedPrediction("d" * 64, "negative", 0.9, "v1", datetime.now(UTC))
@@ -95,6 +97,21 @@ def test_a_refused_body_names_nobody() -> None:
     body, user = masked_body('{"text": "@anna http://a.b", "user": "Bob"}', PSEUDONYMS)
     assert user == PSEUDONYMS.of("Bob") == PSEUDONYMS.known_as(user or "")
     assert json.loads(body) == {"text": "@user http", "user": user}
+
+
+@given(st.text() | st.text(alphabet="@&;#amplt38 ab:/ws.htp\u200b", max_size=40))
+def test_masking_changes_nothing_that_a_model_sees(text: str) -> None:
+    """However often it is done."""
+    masked = masked_text(text)
+    assert normalise(masked) == normalise(text)
+    assert masked_text(masked) == masked
+
+
+def test_placeholders_longer_than_the_names_still_fit() -> None:
+    """What is accepted is stored."""
+    request = FeedbackRequest(prediction="", text="@a " * 1600, label="neutral", comment="@a " * 160)
+    message = make_message(request, SIGNED, PSEUDONYMS, datetime.now(UTC))
+    assert read_message(encode_message(message).encode()) == message
 
 
 @given(st.binary())

@@ -87,8 +87,9 @@ def test_a_correction_is_stored_once(setting: Setting) -> None:
     assert (stored.comment, stored.confidence) == ("ask @user", 0.5)
     for name in ("anna", "carl", "somebody", "x.y"):
         assert name not in setting.text()
-    with pytest.raises(CorrectionNotFound):
-        setting.store.get("other")
+    for id in ("other", "a|b", "", "é", "x" * 2000, "one\n"):
+        with pytest.raises(CorrectionNotFound):
+            setting.store.get(id)
 
 
 def test_a_confirmation_is_stored_and_not_pending(setting: Setting) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import hashlib
 import json
@@ -178,7 +179,12 @@ def _list_poison(options: argparse.Namespace) -> int:
 
 def _replay_poison(options: argparse.Namespace) -> int:
     services = _services()
-    return _settle(options, "put on the queue again", lambda message: services.queue.put(message.content))
+
+    def again(message: Queued) -> None:
+        # Encoded anew: what a producer forgot to encode is why it lies here.
+        services.queue.put(base64.b64encode(message.body).decode())
+
+    return _settle(options, "put on the queue again", again)
 
 
 def _drop_poison(options: argparse.Namespace) -> int:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sentiment.errors import DataError, InvalidMessage
-from sentiment.feedback.messages import Pseudonyms, read_message
+from sentiment.feedback.messages import Pseudonyms, masked_comment, masked_text, read_message
 from sentiment.records import CorrectionMessage
-from sentiment.text import mask_identities
 
 _NEEDED = ("text", "predicted", "corrected")
 _OPTIONAL = ("id", "model_version", "source", "user", "created_at", "confidence", "comment")
@@ -60,27 +60,39 @@ def _message(
     if "label" in row and "corrected" not in row:
         row["corrected"] = row.pop("label")
     given = {key: row[key] for key in (*_NEEDED, *_OPTIONAL) if row.get(key) not in (None, "")}
-    if "id" not in given:
-        said = msgspec.json.encode(given, order="deterministic").decode()
-        seen[said] += 1
-        given["id"] = "file-" + hashlib.sha256(f"{seen[said]} {said}".encode()).hexdigest()[:40]
-    message = _DEFAULTS | {"created_at": now.isoformat()} | given | {"schema": 1}
-    if isinstance(message.get("confidence"), str):
+    if isinstance(given.get("confidence"), str):
         try:
-            message["confidence"] = float(message["confidence"])
+            given["confidence"] = _probability(given["confidence"])
         except ValueError as error:
             raise DataError(
-                path, line, f"the confidence is no number: {message['confidence']!r:.40}"
+                path, line, f"the confidence is no probability: {given['confidence']!r:.40}"
             ) from error
-    for name in ("text", "comment"):
-        if isinstance(message.get(name), str):
-            message[name] = mask_identities(message[name])
-    if isinstance(message.get("user"), str):
-        message["user"] = pseudonyms.known_as(message["user"])
     try:
-        return read_message(msgspec.json.encode(message))
+        message = read_message(
+            msgspec.json.encode(
+                _DEFAULTS | {"id": "row", "created_at": now.isoformat()} | given | {"schema": 1}
+            )
+        )
     except (InvalidMessage, UnicodeEncodeError) as error:
         raise DataError(path, line, str(error)) from error
+    message = replace(
+        message,
+        text=masked_text(message.text),
+        comment=masked_comment(message.comment),
+        user=pseudonyms.known_as(message.user) if message.user else None,
+    )
+    if "id" in given:
+        return message
+    said = msgspec.json.encode({name: getattr(message, name) for name in sorted(given)}).decode()
+    seen[said] += 1
+    return replace(message, id="file-" + hashlib.sha256(f"{seen[said]} {said}".encode()).hexdigest()[:40])
+
+
+def _probability(value: str) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(value)
+    return number
 
 
 def _read_csv(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import html
 import inspect
 import json
 import re
@@ -14,8 +15,8 @@ import msgspec
 
 from sentiment.errors import InvalidInput, InvalidMessage
 from sentiment.feedback.tokens import SignedPrediction
-from sentiment.records import CorrectionMessage, FeedbackRequest, Label
-from sentiment.text import check_text, mask_identities, normalise
+from sentiment.records import MAX_COMMENT_CHARACTERS, CorrectionMessage, FeedbackRequest, Label
+from sentiment.text import MAX_TEXT_CHARACTERS, check_text, mask_identities, normalise
 
 _PSEUDONYM = re.compile(r"u_[0-9a-f]{32}")
 # fb-<digest of the prediction's token>-<label>-<proof that we minted it>
@@ -59,7 +60,7 @@ def make_message(
     return CorrectionMessage(
         schema=1,
         id=pseudonyms.mint(prediction, request.label),
-        text=mask_identities(request.text),
+        text=masked_text(request.text),
         predicted=prediction.label,
         corrected=request.label,
         model_version=prediction.model_version,
@@ -67,7 +68,7 @@ def make_message(
         user=pseudonyms.of(request.user) if request.user else None,
         created_at=now,
         confidence=prediction.confidence,
-        comment=mask_identities(request.comment) if request.comment else None,
+        comment=masked_comment(request.comment),
     )
 
 
@@ -121,6 +122,24 @@ def json_schema() -> bytes:
     return json.dumps(schema, indent=2).encode() + b"\n"
 
 
+def masked_text(text: str) -> str:
+    """Return a text as it may be kept: no names, no links, and `normalise` makes the same of it as before.
+
+    Masking twice changes nothing, so every room that a text passes through may do it.
+    """
+    masked = mask_identities(text)
+    if html.unescape(masked) != masked:
+        # Entities are resolved once, or "&amp;lt;" would become "<" on its way.
+        masked = masked.replace("&", "&amp;")
+    # A short name becomes a longer placeholder.
+    return masked[:MAX_TEXT_CHARACTERS]
+
+
+def masked_comment(comment: str | None) -> str | None:
+    """Return a comment as it may be kept; nothing stays nothing."""
+    return masked_text(comment)[:MAX_COMMENT_CHARACTERS] if comment else None
+
+
 def masked_body(body: str, pseudonyms: Pseudonyms) -> tuple[str, str | None]:
     """Return a refused body without names and links, and the pseudonym of its user if it has one.
 
@@ -132,7 +151,7 @@ def masked_body(body: str, pseudonyms: Pseudonyms) -> tuple[str, str | None]:
         raw = None
     if not isinstance(raw, dict):
         return mask_identities(body), None
-    masked = {key: mask_identities(value) if isinstance(value, str) else value for key, value in raw.items()}
+    masked = _masked(raw)
     user = raw.get("user")
     pseudonym = pseudonyms.known_as(user) if isinstance(user, str) and user else None
     if pseudonym is not None:
@@ -141,6 +160,14 @@ def masked_body(body: str, pseudonyms: Pseudonyms) -> tuple[str, str | None]:
         # Neither a name nor a pseudonym: it could be anything of a person's.
         masked["user"] = None
     return (body if masked == raw else json.dumps(masked)), pseudonym
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return mask_identities(value)
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    return [_masked(inner) for inner in value] if isinstance(value, list) else value
 
 
 def text_key(text: str) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from sentiment.errors import InvalidMessage
 from sentiment.feedback.messages import Pseudonyms, iso, masked_body
 from sentiment.feedback.tables import Row, Table
+from sentiment.text import mask_identities
 
 _PARTITION = "quarantine"
 # Table Storage takes 64 KiB of UTF-16 for one property: 16,000 characters fit whatever they are.
@@ -48,8 +49,8 @@ class Quarantine:
             "PartitionKey": _PARTITION,
             "RowKey": id,
             "reason": refusal.reason,
-            # Without what it quotes of the text.
-            "detail": str(refusal)[:1000],
+            # It may quote the message.
+            "detail": mask_identities(str(refusal))[:1000],
             "at": iso(now),
             "chunks": -(-len(text) // _CHUNK),
         }

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
@@ -23,16 +24,16 @@ from typing import Any
 import msgspec
 
 from sentiment.errors import CorrectionNotFound
-from sentiment.feedback.messages import Pseudonyms, iso, text_key
+from sentiment.feedback.messages import Pseudonyms, iso, masked_comment, masked_text, text_key
 from sentiment.feedback.tables import Change, Row, Table
 from sentiment.records import Correction, CorrectionMessage, Voice
-from sentiment.text import mask_identities
 
 logger = logging.getLogger(__name__)
 
 #: One for each first hexadecimal digit of the id's SHA-256.
 SHARDS = tuple("0123456789abcdef")
 
+_ID = re.compile("[A-Za-z0-9_-]{1,100}")
 _USERS = "users"
 _VOICE = [*Voice.__struct_fields__[1:], "RowKey"]
 _TRIES = 5
@@ -75,7 +76,8 @@ class CorrectionStore:
         Raises:
             CorrectionNotFound: there is none with this id.
         """
-        row = self._table.read(_shard(id), f"c|{id}")
+        # What can be no id is not asked for: storage would call it a bad request.
+        row = self._table.read(_shard(id), f"c|{id}") if _ID.fullmatch(id) else None
         if row is None:
             raise CorrectionNotFound(id)
         return _correction(row)
@@ -182,7 +184,7 @@ def _key(id: str, key: str) -> Row:
 def _record(message: CorrectionMessage, user: str | None, now: datetime) -> Correction:
     return Correction(
         id=message.id,
-        text=mask_identities(message.text),
+        text=masked_text(message.text),
         predicted=message.predicted,
         corrected=message.corrected,
         model_version=message.model_version,
@@ -191,7 +193,7 @@ def _record(message: CorrectionMessage, user: str | None, now: datetime) -> Corr
         created_at=iso(message.created_at),
         stored_at=iso(now),
         confidence=message.confidence,
-        comment=mask_identities(message.comment) if message.comment else None,
+        comment=masked_comment(message.comment),
     )
 
 
