@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ MAX_TOKEN_CHARACTERS = 1024
 # Two instances' clocks may differ.
 _CLOCK_SKEW = timedelta(minutes=5)
 _LARGEST_PAYLOAD = 4096
+_NONCE_BYTES = 9
 
 
 class SignedPrediction(Struct, frozen=True):
@@ -69,7 +71,10 @@ class PredictionSigner:
         self._keys = [signer.derive_key(key) for key in keys]
 
     def sign(self, text: str, prediction: Prediction, model_version: str) -> str:
-        """Return the token of `prediction`: digest of `text`, label, scores, model version and time."""
+        """Return the token of `prediction`: digest of `text`, label, scores, model version and time.
+
+        No two tokens are the same, even of one text in one second.
+        """
         scores = prediction.scores
         token = self._serializer.dumps(
             {
@@ -77,6 +82,8 @@ class PredictionSigner:
                 "l": prediction.label,
                 "s": [scores.negative, scores.neutral, scores.positive],
                 "v": model_version,
+                # Two people who ask the same in the same second can both correct it.
+                "n": secrets.token_urlsafe(_NONCE_BYTES),
             }
         )
         return token if isinstance(token, str) else token.decode("ascii")
