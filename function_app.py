@@ -8,9 +8,9 @@ from collections.abc import Callable
 import azure.functions as func
 import msgspec
 
-from sentiment import api, corrections, openapi, predictions
+from sentiment import api, corrections, openapi, predictions, records
 from sentiment.errors import SentimentError
-from sentiment.records import FeedbackAnswer, ModelAnswer, Problem, StatusAnswer
+from sentiment.records import ModelAnswer, Problem, StatusAnswer
 from sentiment.services import get_services
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
@@ -109,7 +109,7 @@ def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
 def _respond(answer: Callable[[], msgspec.Struct], status: int = 200) -> func.HttpResponse:
     try:
         answered = answer()
-        headers = {"Location": answered.location} if isinstance(answered, FeedbackAnswer) else {}
+        headers = {"Location": answered.location} if isinstance(answered, records.FeedbackAnswer) else {}
         return func.HttpResponse(
             msgspec.json.encode(answered), status_code=status, headers=headers, mimetype="application/json"
         )
