@@ -22,7 +22,8 @@ from sentiment.records import (
     FeedbackRequest,
     State,
 )
-from sentiment.services import Services
+from sentiment.services import CORRECTIONS_QUEUE, Services
+from sentiment.telemetry import operation_id_of_correction
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,21 @@ def store(body: bytes, queued_at: datetime | None, services: Services) -> None:
     except InvalidMessage as refusal:
         kept_as = services.quarantine.add(body, refusal, now=now)
         logger.error("a message was refused (%s) and quarantined as %s", refusal.reason, kept_as)
+        services.telemetry.poison_message(queue=CORRECTIONS_QUEUE, reason=refusal.reason, message_id=kept_as)
         return
     added = services.corrections.add(message, now=now, queued_at=_aware(queued_at))
     logger.info("correction %s %s", message.id, "stored" if added else "was there already, or stays out")
+    # A message delivered again is told of once.
+    if added:
+        services.telemetry.correction(
+            predicted=message.predicted,
+            corrected=message.corrected,
+            model_version=message.model_version,
+            source=message.source,
+            text=message.text,
+            confidence=message.confidence,
+            operation_id=operation_id_of_correction(message.id),
+        )
 
 
 def state(id: str, services: Services) -> CorrectionAnswer:

@@ -36,7 +36,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "telemetry": (WORDS | {"envelopes", "ingestion"}, {"msgspec"}),
     "feedback": (WORDS | {"feedback"}, {"msgspec", "itsdangerous"} | AZURE),
     "acceptance": (WORDS, {"msgspec"}),
-    "corrections": (WORDS | {"acceptance", "feedback", "services"}, {"msgspec"}),
+    "corrections": (WORDS | {"acceptance", "feedback", "services", "telemetry"}, {"msgspec"}),
     "services": (
         WORDS | {"cache", "registry", "serving", "feedback", "classifier", "telemetry"},
         {"msgspec"} | AZURE,
