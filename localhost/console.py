@@ -13,6 +13,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from localhost.functions import TIMER_TRIGGER, Function
+from localhost.http_door import PAGE
 from localhost.routes import Route
 
 LOG_FILE = "host.log"
@@ -79,6 +80,8 @@ def describe(
         say(f"  {function.name:<18} {where}")
     say()
     say(f"The app answers at {url}")
+    if f"/{PAGE}" in addresses.values():
+        say(f"Page:    {url}/{PAGE}")
     if function_key:
         say(f"Function key: {function_key}")
     example = curl_line(url, routes, functions, function_key)
