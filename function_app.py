@@ -8,7 +8,7 @@ from collections.abc import Callable
 import azure.functions as func
 import msgspec
 
-from sentiment import api, corrections, openapi, predictions, records
+from sentiment import api, corrections, explanations, openapi, page, predictions, records
 from sentiment.errors import SentimentError
 from sentiment.records import ModelAnswer, Problem, StatusAnswer
 from sentiment.services import get_services
@@ -24,6 +24,17 @@ def predict(req: func.HttpRequest) -> func.HttpResponse:
         request = api.read_predict_request(req.headers.get("Content-Type"), req.get_body())
         services = get_services()
         return predictions.answer(request, services.serving, services.signer, services.telemetry)
+
+    return _respond(answer)
+
+
+@app.route(route="explain", methods=["POST"])
+def explain(req: func.HttpRequest) -> func.HttpResponse:
+    """Say which words of one text moved its label."""
+
+    def answer() -> msgspec.Struct:
+        request = api.read_explain_request(req.headers.get("Content-Type"), req.get_body())
+        return explanations.answer(request, get_services().serving)
 
     return _respond(answer)
 
@@ -104,6 +115,23 @@ def ready(req: func.HttpRequest) -> func.HttpResponse:
 def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
     """Describe this API as OpenAPI 3.1."""
     return func.HttpResponse(openapi.document(), mimetype="application/json")
+
+
+@app.route(route="app", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def web(req: func.HttpRequest) -> func.HttpResponse:
+    """Serve the page."""
+    return _page_file(req, page.PAGE)
+
+
+@app.route(route="app/{name}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def web_file(req: func.HttpRequest) -> func.HttpResponse:
+    """Serve a file of the page."""
+    return _page_file(req, req.route_params["name"])
+
+
+def _page_file(req: func.HttpRequest, name: str) -> func.HttpResponse:
+    file = page.answer(name, req.url, req.headers.get("If-None-Match"))
+    return func.HttpResponse(file.body, status_code=file.status, headers=file.headers)
 
 
 def _respond(answer: Callable[[], msgspec.Struct], status: int = 200) -> func.HttpResponse:

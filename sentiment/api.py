@@ -87,6 +87,18 @@ def read_feedback_request(content_type: str | None, body: bytes) -> FeedbackRequ
     return feedback
 
 
+def read_explain_request(content_type: str | None, body: bytes) -> TextRequest:
+    """Return the one text that the body of ``POST explain`` asks about.
+
+    Raises:
+        InvalidInput: it cannot be explained; a subclass says why in general.
+    """
+    request = read_predict_request(content_type, body)
+    if isinstance(request, Batch):
+        raise InvalidInput("one-text", "Send 'text': one tweet is explained at a time.", "/documents")
+    return request
+
+
 def read_json(content_type: str | None, body: bytes) -> Any:
     """Return the JSON value in `body`, with lone surrogates left in for `check_text` to name.
 

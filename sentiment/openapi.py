@@ -12,6 +12,7 @@ from sentiment.records import (
     BatchRequest,
     CorrectionAnswer,
     Erasure,
+    ExplanationAnswer,
     FeedbackAnswer,
     FeedbackRequest,
     ModelAnswer,
@@ -39,8 +40,20 @@ _PROBLEMS = {
 @cache
 def document() -> bytes:
     """Return the document as JSON."""
-    records = [TextRequest, BatchRequest, TextAnswer, BatchAnswer, ModelAnswer, StatusAnswer, Problem]
-    records += [FeedbackRequest, FeedbackAnswer, CorrectionAnswer, Erasure]
+    records = [
+        TextRequest,
+        BatchRequest,
+        TextAnswer,
+        BatchAnswer,
+        ExplanationAnswer,
+        ModelAnswer,
+        StatusAnswer,
+        Problem,
+        FeedbackRequest,
+        FeedbackAnswer,
+        CorrectionAnswer,
+        Erasure,
+    ]
     references, components = msgspec.json.schema_components(records, ref_template=_REF)
     schema = {record.__name__: reference for record, reference in zip(records, references, strict=True)}
     for name in ("TextRequest", "Document", "FeedbackRequest"):
@@ -58,6 +71,7 @@ def document() -> bytes:
             "security": [{"functionKey": []}, {"functionKeyInQuery": []}],
             "paths": {
                 "/predict": {"post": _predict(schema)},
+                "/explain": {"post": _explain(schema)},
                 "/model": {
                     "get": _get("getModel", "The model that answers", schema["ModelAnswer"], (500, 503))
                 },
@@ -80,6 +94,15 @@ def document() -> bytes:
                 "/health": {"get": _open("getHealth", "Is the process alive?", schema["StatusAnswer"], ())},
                 "/ready": {
                     "get": _open("getReady", "Is a model loaded?", schema["StatusAnswer"], (500, 503))
+                },
+                "/app": {"get": _page_file("getPage", "The page for people", "text/html", ())},
+                "/app/{name}": {
+                    "get": _page_file("getPageFile", "A file of the page", "*/*", (404,))
+                    | {
+                        "parameters": [
+                            {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+                        ]
+                    }
                 },
                 "/openapi.json": {"get": _open("getOpenApi", "This document", {"type": "object"}, ())},
             },
@@ -134,6 +157,17 @@ def _feedback(schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _explain(schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "operationId": "explain",
+        "summary": "Say which words of a tweet moved its label",
+        "description": "Each word is left out once (occlusion); its weight is what the label loses.",
+        "requestBody": {"required": True, "content": {_JSON: {"schema": schema["TextRequest"]}}},
+        "responses": _responses(schema["ExplanationAnswer"], (400, 413, 415, 500, 503))
+        | {"401": {"description": "The function key is missing or wrong."}},
+    }
+
+
 def _parameter(name: str, description: str) -> dict[str, Any]:
     return {
         "name": name,
@@ -141,6 +175,19 @@ def _parameter(name: str, description: str) -> dict[str, Any]:
         "required": True,
         "description": description,
         "schema": {"type": "string"},
+    }
+
+
+def _page_file(operation: str, summary: str, media_type: str, others: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "security": [],
+        "responses": {
+            "200": {"description": "The file.", "content": {media_type: {"schema": {"type": "string"}}}},
+            "304": {"description": "The file of `If-None-Match`."},
+        }
+        | {str(status): {"description": "There is no such file."} for status in others},
     }
 
 

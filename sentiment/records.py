@@ -240,6 +240,32 @@ class DocumentAnswer(Struct, frozen=True, kw_only=True):
     ]
 
 
+class WordWeight(Struct, frozen=True, kw_only=True):
+    """A word of the text, and how far it moved the answer."""
+
+    text: Annotated[str, Meta(description="As written; in texts of many words, a few neighbouring words.")]
+    start: Annotated[int, Meta(ge=0, description="Where it begins, in Unicode code points.")]
+    end: Annotated[int, Meta(ge=0, description="Where it ends: the first code point after it.")]
+    weight: Annotated[
+        float,
+        Meta(
+            ge=-1.0,
+            le=1.0,
+            description="The probability that the predicted label loses without it; "
+            "below zero, the word speaks against the label.",
+        ),
+    ]
+
+
+class ExplanationAnswer(Struct, frozen=True, kw_only=True):
+    """Why a text is given its label: its words in their order, each with its weight."""
+
+    label: Label
+    words: list[WordWeight]
+    truncated: bool
+    model_version: str
+
+
 class Fault(Struct, frozen=True):
     """One thing that is wrong: where (JSON Pointer), a stable code, and words."""
 

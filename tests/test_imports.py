@@ -43,6 +43,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "api": (WORDS, {"msgspec"}),
     "openapi": (WORDS | {"api"}, {"msgspec"}),
+    "explanations": (WORDS | {"serving"}, {"msgspec"}),
+    "page": (set(), set()),
     "predictions": (WORDS | {"api", "feedback", "serving", "telemetry"}, {"msgspec"}),
     # The doors: services, records, errors, and what one call needs.
     "commands": (
