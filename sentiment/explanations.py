@@ -18,9 +18,9 @@ from sentiment.text import normalise
 
 #: How many words the model may read for one explanation, over all variants: what one
 #: core does within 100 ms with the seed model (benchmarks/explaining.py).
-MOST_WORDS_READ = 800
+MOST_WORDS_READ = 600
 #: However long a text is, it is told apart into so many parts.
-FEWEST_PARTS = 8
+FEWEST_PARTS = 6
 #: Words past this one are not weighed: every word is a token or more, and no model of
 #: ours reads more tokens.
 MOST_WORDS = 128
