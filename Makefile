@@ -13,18 +13,22 @@ SHELL       := /bin/bash
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 BRIEFLY := sed -u -n -e 's/^Collecting \([^ ]*\).*/  \1/p' -e 's/^Installing collected packages.*/  unpacking/p'
 
-.PHONY: run test test-training check bench clean
+.PHONY: run test test-training test-browser check bench clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/localhost.stamp
 	@exec $(BIN)/python -m localhost --host $(HOST) --port $(PORT) $(ARGS)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m "not training" $(ARGS)
+	$(BIN)/python -m pytest -m "not training and not browser" $(ARGS)
 
 # Heavy: installs torch, transformers and MLflow first.
 test-training: $(VENV)/dev.stamp $(VENV)/train.stamp
 	$(BIN)/python -m pytest -m training $(ARGS)
+
+# The page in a real browser: needs Chromium (apt-get install chromium).
+test-browser: $(VENV)/dev.stamp $(VENV)/browser.stamp
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -33,6 +37,7 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/localhost.stamp $(VENV)/train.stamp
 	$(BIN)/python -m benchmarks.serving --model seed-model --json build/serving.json $(ARGS)
+	$(BIN)/python -m benchmarks.explaining --model seed-model
 	$(BIN)/python -m benchmarks.concurrency --model seed-model --json build/concurrency.json
 	$(BIN)/python -m benchmarks.telemetry --model seed-model --json build/telemetry.json
 	$(BIN)/python -m benchmarks.feedback --json build/feedback.json
