@@ -82,7 +82,7 @@ def test_both_languages_say_the_same_things() -> None:
     """A sentence that is missing in one language would stop the page there."""
     words = (WEB / "words.js").read_text(encoding="utf-8")
     english, french = words.split("  fr: {")
-    keys = [re.findall(r'^    "?([\w.]+)"?: ', part, re.MULTILINE) for part in (english, french)]
+    keys = [re.findall(r'^    "?([\w.-]+)"?: ', part, re.MULTILINE) for part in (english, french)]
     assert keys[0] == keys[1]
     assert len(keys[0]) > 50
     places = [re.findall(r"\{\w+\}", line) for line in words.splitlines()]
@@ -96,7 +96,7 @@ def test_both_languages_say_the_same_things() -> None:
 def test_every_sentence_the_page_asks_for_is_there() -> None:
     """In the markup and in the code."""
     words = (WEB / "words.js").read_text(encoding="utf-8")
-    keys = set(re.findall(r'^    "?([\w.]+)"?: ', words, re.MULTILINE))
+    keys = set(re.findall(r'^    "?([\w.-]+)"?: ', words, re.MULTILINE))
     asked = set(re.findall(r'data-say="(\w+)"', (WEB / "index.html").read_text(encoding="utf-8")))
     asked |= set(re.findall(r'say\("([\w.]+)"', (WEB / "app.js").read_text(encoding="utf-8")))
     assert asked <= keys, asked - keys

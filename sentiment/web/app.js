@@ -221,7 +221,7 @@ async function follow(place, id, looks) {
     await pause(seconds);
     if (!place.isConnected) return;
     const found = await call("GET", `corrections/${encodeURIComponent(id)}`).catch(() => null);
-    if (found && found.state !== "queued") {
+    if (found && !onItsWay(found)) {
       showState(place, id, found);
       return;
     }
@@ -230,11 +230,20 @@ async function follow(place, id, looks) {
   lookAgain(place, id);
 }
 
+/** Accepted by the API and not stored yet: there is no date of it. */
+function onItsWay({ state, created_at: created }) {
+  return state === "queued" || (state === "pending" && !created);
+}
+
 function showState(place, id, found) {
-  const known = ["pending", "held", "accepted", "learned", "erased"].includes(found.state);
-  let words = known ? say(found.state) : say("other", { state: found.state });
+  const isKnown = ["pending", "held", "accepted", "learned", "erased"].includes(found.state);
+  let words = isKnown ? say(found.state) : say("other", { state: found.state });
   if (found.kind === "confirmation" && found.state !== "erased") words = say("confirmed");
-  tell(place, `${say("thanks")} ${words}`, typeof found.why === "string" ? found.why : "");
+  // What is accepted needs no reason. Others are "code: reason in English"; known codes have words of ours.
+  const why = found.state === "accepted" ? "" : (found.why ?? "");
+  const known = `why.${why.split(":")[0]}`;
+  if (known in WORDS[language]) tell(place, `${say("thanks")} ${words} ${say(known)}`);
+  else tell(place, `${say("thanks")} ${words}`, why);
   if (!["learned", "erased"].includes(found.state)) lookAgain(place, id);
 }
 

@@ -268,11 +268,12 @@ def test_the_browser_holds_the_page_to_its_policy(app: Served, browser: Browser)
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ({"state": "pending"}, "Stored. It waits for its turn"),
+        ({"state": "pending", "created_at": "2025-01-01T00:00:00Z"}, "Stored. It waits for its turn"),
         ({"state": "held", "why": "Others say otherwise."}, "held for now. Others say otherwise."),
         ({"state": "accepted"}, "the next training learns from it"),
         ({"state": "learned", "cycle": 3}, "The model has learned from it."),
-        ({"state": "pending", "kind": "confirmation"}, "Stored as a confirmation."),
+        ({"state": "held", "why": "near-certain: over 98% sure"}, "a second person has to agree."),
+        ({"state": "accepted", "kind": "confirmation"}, "Stored as a confirmation."),
         ({"state": "erased", "kind": "confirmation"}, "It was erased."),
         ({"state": "<i>new</i>"}, "Its state: <i>new</i>."),
     ],
