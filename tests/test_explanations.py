@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentiment import explanations
 from sentiment.api import read_explain_request
 from sentiment.classifier import Classifier
 from sentiment.errors import InvalidInput, MalformedJson
 from sentiment.explanations import FEWEST_PARTS, MOST_WORDS, MOST_WORDS_READ, explain, spans
-from sentiment.records import Prediction, TextRequest
+from sentiment.records import Champion, Prediction, TextRequest
+from sentiment.serving import Loaded
 from tests.models import make_model_folder
 
 
@@ -129,13 +131,8 @@ def test_a_batch_is_refused_by_name() -> None:
     assert (caught.value.code, caught.value.pointer) == ("one-text", "/documents")
 
 
-def test_the_answer_names_the_version_that_was_asked(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_answer_names_the_version_that_was_asked(classifier: Classifier) -> None:
     """A page that shows an older answer can tell."""
-    from datetime import UTC, datetime
-
-    from sentiment import explanations
-    from sentiment.records import Champion
-    from sentiment.serving import Loaded
 
     class Serves:
         def current(self) -> Loaded:

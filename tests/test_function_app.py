@@ -252,6 +252,46 @@ def test_a_promotion_takes_effect_without_a_restart_or_a_failed_request(app: App
     assert model["metrics"]["validation"]["macro_recall"] == 0.5
 
 
+def test_the_words_of_a_text_are_weighed(app: App) -> None:
+    """Through the door: the same form, the same refusals, the words in their order."""
+    answer = app.ask("POST", "explain", json.dumps({"text": "I love it"}).encode())
+    assert (answer.status, answer.body["label"], answer.body["model_version"]) == (200, "positive", "tiny-1")
+    words = answer.body["words"]
+    assert [(word["text"], word["start"], word["end"]) for word in words] == [
+        ("I", 0, 1),
+        ("love", 2, 6),
+        ("it", 7, 9),
+    ]
+    assert words[1]["weight"] > 0.5
+    refused = app.ask("POST", "explain", b'{"text": " "}')
+    assert (refused.status, refused.body["errors"][0]["pointer"]) == (400, "/text")
+
+
+def test_the_page_needs_no_model_and_is_kept_by_the_browser(empty: App) -> None:
+    """Its policy and its tag pass through the host; the 304 has no body."""
+    connection = http.client.HTTPConnection(empty.netloc, timeout=30)
+    try:
+        connection.request("GET", "/api/app")
+        first = connection.getresponse()
+        assert (first.status, first.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert first.read().startswith(b"<!doctype html>")
+        assert "default-src 'none'" in first.headers["Content-Security-Policy"]
+        connection.request("GET", "/api/app", headers={"If-None-Match": first.headers["ETag"]})
+        again = connection.getresponse()
+        assert (again.status, again.read()) == (304, b"")
+        for path, status, location in (
+            ("/", 302, "/api/app"),
+            ("/api/app/", 308, "../app"),
+            ("/api/app/none", 404, None),
+        ):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.headers["Location"]) == (status, location)
+    finally:
+        connection.close()
+
+
 def test_a_damaged_version_does_not_serve(app: App, tmp_path: Path) -> None:
     """Altered in the store after it was published: the last good one goes on."""
     assert app.predict({"text": "love"}).body["model_version"] == "tiny-1"

@@ -16,6 +16,7 @@ const LOOKS = [0.3, 0.7, 1, 2, 3, 5, 8, 10];
 const language = navigator.languages.map((one) => one.slice(0, 2).toLowerCase()).find((one) => one in WORDS) ?? "en";
 const plural = new Intl.PluralRules(language);
 const percent = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
+const count = new Intl.NumberFormat(language);
 const signed = new Intl.NumberFormat(language, { maximumFractionDigits: 0, signDisplay: "exceptZero" });
 
 const find = (selector, under = document) => under.querySelector(selector);
@@ -138,7 +139,7 @@ async function showModel() {
   // The golden set says more than any other; without one, the first that is there.
   const [set, figures] = sets.find(([name]) => name.includes("golden")) ?? sets[0] ?? [];
   if (figures) {
-    const values = { score: percent.format(figures.macro_recall), rows: figures.rows, set };
+    const values = { score: percent.format(figures.macro_recall), rows: count.format(figures.rows ?? 0), set };
     words += ` ${say(figures.rows ? "score" : "scoreOnly", values)}`;
   }
   find("#model").textContent = words;
@@ -154,7 +155,7 @@ async function explain(card, text, button) {
     const answer = await call("POST", "explain", { text });
     const strongest = Math.max(0, ...answer.words.map((word) => Math.abs(word.weight)));
     const matters = answer.words.filter((word) => Math.abs(word.weight) >= Math.max(0.02, strongest / 4));
-    mark(find("blockquote", card), text, matters);
+    mark(find("blockquote", card), text, matters, answer.label);
     tell(place, reasons(say(answer.label), matters));
   } catch (error) {
     button.hidden = false;
@@ -162,13 +163,13 @@ async function explain(card, text, button) {
   }
 }
 
-function mark(place, text, words) {
+function mark(place, text, words, label) {
   const characters = Array.from(text); // the offsets count code points
   const slice = (start, end) => characters.slice(start, end).join("");
   let at = 0;
   place.replaceChildren();
   for (const { start, end, weight } of words) {
-    place.append(slice(at, start), element("mark", weight > 0 ? "for" : "against", slice(start, end)));
+    place.append(slice(at, start), element("mark", weight > 0 ? `for ${label}` : "against", slice(start, end)));
     at = end;
   }
   place.append(slice(at));
@@ -244,7 +245,7 @@ function showState(place, id, found) {
   const known = `why.${why.split(":")[0]}`;
   if (known in WORDS[language]) tell(place, `${say("thanks")} ${words} ${say(known)}`);
   else tell(place, `${say("thanks")} ${words}`, why);
-  if (!["learned", "erased"].includes(found.state)) lookAgain(place, id);
+  if (!["accepted", "learned", "erased"].includes(found.state)) lookAgain(place, id);
 }
 
 function lookAgain(place, id) {
