@@ -70,6 +70,7 @@ class MessageQueue:
         first 32 messages.
         """
         kept, deleted = [], 0
+        seen: set[str] = set()
         with _storage(f"read the queue {self.name}"):
             try:
                 try:
@@ -78,7 +79,11 @@ class MessageQueue:
                             messages_per_page=_PAGE, max_messages=_PAGE, visibility_timeout=_HIDDEN_SECONDS
                         )
                     ):
+                        if seen.issuperset(message.id for message in page):
+                            # So many that the first ones are visible again.
+                            break
                         for message in page:
+                            seen.add(message.id)
                             kept.append(message)
                             if decide(_queued(message)) == "delete":
                                 with suppress(ResourceNotFoundError):

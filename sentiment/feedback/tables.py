@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
-from azure.data.tables import UpdateMode
 
 from sentiment.errors import StoreUnavailable
 
@@ -37,6 +36,9 @@ class Table:
         is there, one that is to be replaced or deleted is gone, or the condition
         does not hold.
         """
+        # Imported when it is first needed, as the clients are.
+        from azure.data.tables import UpdateMode
+
         operations: list[Any] = []
         for number, (kind, row) in enumerate(changes):
             condition: dict[str, Any] = {}
