@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -289,6 +290,17 @@ def test_a_file_is_sent_and_stored_once(world: World, tmp_path: Path, suffix: st
     assert len(listed.splitlines()) == 4
     assert listed.count(",yes,") == 2
     assert "@anna" not in listed
+
+
+def test_a_killed_run_goes_on_where_it_was(world: World, tmp_path: Path) -> None:
+    """The note beside the file says where, and is gone at the end; of another file it says nothing."""
+    path = tmp_path / "corrections.csv"
+    path.write_text("text,predicted,corrected\na b,positive,negative\nc d,positive,neutral\n")
+    note = tmp_path / "corrections.csv.sent"
+    for digest, sent in ((hashlib.sha256(path.read_bytes()).hexdigest(), 1), ("of another", 2)):
+        note.write_text(json.dumps({"sha256": digest, "sent": 1}))
+        assert f"sent {sent} corrections" in world.run("send", str(path)).stdout
+        assert not note.exists()
 
 
 def test_a_faulty_file_is_refused_by_line(world: World, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from azure.data.tables import TableClient
 from azure.storage.queue import QueueClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from localhost.azurite import Azurite
 from sentiment.errors import CorrectionNotFound, InvalidMessage, StoreUnavailable
@@ -299,3 +301,57 @@ def test_a_sweep_sees_every_message_and_gives_back_what_it_keeps(azurite: Azurit
         seen.clear()
         queue.sweep(decide)
         assert len(seen) == 37
+
+
+_steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("add"),
+            st.sampled_from("abcd"),
+            st.sampled_from([None, "anna", "bob"]),
+            st.sampled_from(["negative", "positive"]),
+        ),
+        st.tuples(st.just("learn"), st.sampled_from("abcd")),
+        st.tuples(st.just("erase"), st.sampled_from(["anna", "bob"])),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_steps)
+def test_whatever_happens_the_rows_say_what_was_done(azurite: Azurite, steps: list[Any]) -> None:
+    """In any order of deliveries, cycles and erasures, against a model of what should be there."""
+    model: dict[str, tuple[str, str | None, str]] = {}
+    erased: set[str] = set()
+    setting = Setting(azurite)
+    with setting.client, setting.by_hand:
+        setting.by_hand.create_table()
+        for step in steps:
+            match step:
+                case ("add", id, user, corrected):
+                    added = setting.store.add(_message(id, user=user, corrected=corrected), now=LATER)
+                    assert added == (id not in model and user not in erased)
+                    kept_out = user in erased
+                    model.setdefault(id, ("erased", None, "") if kept_out else ("waiting", user, corrected))
+                case ("learn", id):
+                    if id in model:
+                        state, user, corrected = model[id]
+                        assert setting.store.learn(id, 1) == (state == "waiting")
+                        if state == "waiting":
+                            model[id] = ("learned", user, corrected)
+                case ("erase", user):
+                    erased.add(user)
+                    gone = {id for id, (_, whose, _) in model.items() if whose == user}
+                    found = setting.store.erase_user(PSEUDONYMS.of(user), now=LATER)
+                    assert {correction.id for correction in found} == gone
+                    model |= dict.fromkeys(gone, ("erased", None, ""))
+        rows = [f"x|{PSEUDONYMS.of(user)}" for user in erased]
+        for id, (state, user, corrected) in model.items():
+            rows.append(f"c|{id}")
+            if state == "waiting":
+                rows.append(f"{'r' if corrected == 'positive' else 'p'}|{id}")
+            if user is not None:
+                rows.append(f"u|{PSEUDONYMS.of(user)}|{id}")
+        assert setting.rows() == sorted(rows)
+        assert setting.store.count_pending() == sum(row.startswith("p|") for row in rows)

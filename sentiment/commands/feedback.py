@@ -9,11 +9,11 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from sentiment.errors import DataError
 from sentiment.records import State
 
 if TYPE_CHECKING:
@@ -115,13 +115,13 @@ class _Progress:
             self.sent = 0
 
     def note(self, sent: int) -> None:
-        try:
+        # Where nothing may be written, a killed run starts anew.
+        with suppress(OSError):
             self._note.write_text(json.dumps({"sha256": self._sha256, "sent": sent}))
-        except OSError as error:
-            raise DataError(self._note, 0, f"cannot be written: {error.strerror or error}") from error
 
     def finish(self) -> None:
-        self._note.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._note.unlink(missing_ok=True)
 
 
 def _list(options: argparse.Namespace) -> int:
