@@ -94,9 +94,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             signing_keys=keys,
             # The oldest key is the one that was there before any rotation.
             pseudonym_key=next(iter(pseudonym_key), None) or (keys[-1] if keys else None),
-            feedback_max_age_hours=_read(environ, "FEEDBACK_MAX_AGE_HOURS", "168", _positive_number),
+            feedback_max_age_hours=_read(environ, "FEEDBACK_MAX_AGE_HOURS", "168", _hours),
             feedback_user_cap=_read(environ, "FEEDBACK_USER_CAP", "0.2", _share),
-            feedback_retention_days=_read(environ, "FEEDBACK_RETENTION_DAYS", "365", _count),
+            feedback_retention_days=_read(environ, "FEEDBACK_RETENTION_DAYS", "365", _days),
         )
 
 
@@ -112,6 +112,7 @@ DEVELOPMENT_STORAGE = (
 
 _SHORTEST_KEY = 16
 _INGESTION_SUFFIX = "services.visualstudio.com"
+_LONGEST_DAYS = 36_500
 
 
 def _read(environ: Mapping[str, str], key: str, default: str, parse: Callable[[str], T]) -> T:
@@ -136,6 +137,20 @@ def _share(value: str) -> float:
     if number > 1:
         raise ValueError(f"must be a share above 0 and at most 1, got {value!r}")
     return number
+
+
+def _hours(value: str) -> float:
+    hours = _positive_number(value)
+    if hours > 24 * _LONGEST_DAYS:
+        raise ValueError(f"must be at most {24 * _LONGEST_DAYS:,} hours, got {value!r}")
+    return hours
+
+
+def _days(value: str) -> int:
+    days = _count(value)
+    if days > _LONGEST_DAYS:
+        raise ValueError(f"must be at most {_LONGEST_DAYS:,} days, got {value!r}")
+    return days
 
 
 def _count(value: str) -> int:

@@ -88,6 +88,8 @@ def test_an_identity_finds_queues_and_tables_beside_the_blobs() -> None:
         ),
         ("FEEDBACK_PSEUDONYM_KEY", "short", "FEEDBACK_PSEUDONYM_KEY must be secret keys of at least 16"),
         ("FEEDBACK_MAX_AGE_HOURS", "0", "FEEDBACK_MAX_AGE_HOURS must be a positive number, got '0'"),
+        ("FEEDBACK_MAX_AGE_HOURS", "1e9", "FEEDBACK_MAX_AGE_HOURS must be at most 876,000 hours"),
+        ("FEEDBACK_RETENTION_DAYS", "36501", "FEEDBACK_RETENTION_DAYS must be at most 36,500 days"),
         ("FEEDBACK_USER_CAP", "1.5", "FEEDBACK_USER_CAP must be a share above 0 and at most 1, got '1.5'"),
         ("FEEDBACK_RETENTION_DAYS", "a", "FEEDBACK_RETENTION_DAYS must be a whole number, 0 or more"),
         ("PREDICT_THREADS", "-1", "PREDICT_THREADS must be a whole number, 0 or more, got '-1'"),
