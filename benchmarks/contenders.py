@@ -69,14 +69,16 @@ def load_onnxruntime(model: Path, work: Path) -> Answers:
         for kind in ("singles", "batches")
     )
     labels = _read(model / manifest.CONFIG)["id2label"]
-    session = open_session(model)
+    all_cores, one_core = open_session(model, threads=0), open_session(model)
     pool = ThreadPoolExecutor(os.cpu_count())
 
     def answer(feed: dict[str, Any]) -> Any:
-        return session.run(["probabilities"], feed)[0]
+        return one_core.run(["probabilities"], feed)[0]
 
     def run(feeds: list[dict[str, Any]]) -> list[Any]:
-        return [answer(feeds[0])] if len(feeds) == 1 else list(pool.map(answer, feeds))
+        if len(feeds) == 1:
+            return [all_cores.run(["probabilities"], feeds[0])[0]]
+        return list(pool.map(answer, feeds))
 
     return Answers(
         single=lambda tweet: run(singles[tweet]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +14,10 @@ from benchmarks.answers import BATCH, TimedSingles
 from benchmarks.figures import TITLES, Samples
 from benchmarks.processes import ContenderFailed, Talker, peak_memory_mb
 
-# The first answers after the others had the machine are not like the rest.
-_WARM_UPS = 3
+# The first answers after the others had the machine are not like the rest, and the
+# threads of some go on spinning for a fifth of a second after their last answer.
+_WARM_UPS = 5
+_SETTLING_SECONDS = 0.25
 
 
 class Effort(Struct, frozen=True):
@@ -22,7 +25,7 @@ class Effort(Struct, frozen=True):
 
     tweets: int = 256
     rounds: int = 20
-    singles: int = 20
+    singles: int = 40
     batches: int = 2
     cold_starts: int = 5
     pulls: int = 5
@@ -120,6 +123,7 @@ def measure_rounds(
 def _measure_turn(
     contender: Contender, sample: Samples, tweets: Sequence[int], batches: Sequence[int]
 ) -> None:
+    time.sleep(_SETTLING_SECONDS)
     contender.singles(tweets[:_WARM_UPS])
     timed = contender.singles(tweets)
     sample.singles += [1e3 * seconds for seconds in timed.seconds]

@@ -7,8 +7,11 @@ and no code of a model folder is ever run.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +48,26 @@ class Classifier:
         self,
         version: str,
         tokenizer: Tokenizer,
-        session: onnxruntime.InferenceSession,
+        sessions: tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession],
         columns: Sequence[int],
         threads: int,
     ) -> None:
         self.version = version
         self._tokenizer = tokenizer
-        self._session = session
+        # The same graph twice, with the same answers to the last bit: for a text that
+        # comes alone, and for texts that share the cores.
+        self._all_cores, self._one_core = sessions
         # Where each of LABELS stands among the graph's outputs.
         self._columns = list(columns)
         # Makes its threads when a batch first needs them.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="classifier")
+        self._runs = _Runs()
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 0) -> Classifier:
         """Verify and load the model in `folder`.
 
-        `threads` is how many texts of a batch are run at once; 0 means one per core.
+        `threads` is how many cores are used at once, by one text or several; 0 means all.
 
         Raises:
             InvalidModel: the manifest is missing or does not match, a file is
@@ -77,9 +83,10 @@ class Classifier:
         if tokenizer.truncation is None:
             raise InvalidModel(folder, manifest.TOKENIZER, "does not say how many tokens the model reads")
         tokenizer.no_padding()
-        classifier = cls(
-            record.version, tokenizer, open_session(folder), columns, threads or os.cpu_count() or 1
-        )
+        threads = threads or os.cpu_count() or 1
+        one_core = open_session(folder)
+        all_cores = one_core if threads == 1 else open_session(folder, threads)
+        classifier = cls(record.version, tokenizer, (all_cores, one_core), columns, threads)
         classifier._check(folder)
         return classifier
 
@@ -87,7 +94,7 @@ class Classifier:
         """Classify `texts`; one `Prediction` each, in their order."""
         encodings = self._encode(texts)
         # Six decimals: more than the model knows, and short to read.
-        rows = np.round(self._run(encodings).astype(np.float64), 6).tolist()
+        rows = [[round(value, 6) for value in row] for row in self._run(encodings).tolist()]
         return [
             Prediction(
                 label=LABELS[row.index(max(row))],
@@ -129,17 +136,39 @@ class Classifier:
         # Each text on its own: the int8 graph scales its activations by the largest in
         # the batch, so together a text's answer would depend on its neighbours. Several
         # at once on a thread each are also faster than one padded batch on all cores.
-        if len(encodings) == 1:
-            rows = [self._answer(_feed(encodings[0]))]
-        else:
-            rows = list(self._pool.map(self._answer, map(_feed, encodings)))
+        with self._runs.begun() as alone:
+            if len(encodings) == 1:
+                rows = [_answer(self._all_cores if alone else self._one_core, _feed(encodings[0]))]
+            else:
+                rows = list(self._pool.map(partial(_answer, self._one_core), map(_feed, encodings)))
         if not rows:
             return np.empty((0, len(LABELS)), dtype=np.float32)
         return np.concatenate(rows)[:, self._columns]
 
-    def _answer(self, feed: Tokens) -> Probabilities:
-        probabilities: Probabilities = self._session.run([_OUTPUT], feed)[0]
-        return probabilities
+
+class _Runs:
+    """Counts what runs now, so that a text that comes alone may have all cores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+
+    @contextmanager
+    def begun(self) -> Iterator[bool]:
+        """Count one more while the context lasts; give whether it was alone when it began."""
+        with self._lock:
+            alone = self._running == 0
+            self._running += 1
+        try:
+            yield alone
+        finally:
+            with self._lock:
+                self._running -= 1
+
+
+def _answer(session: onnxruntime.InferenceSession, feed: Tokens) -> Probabilities:
+    probabilities: Probabilities = session.run([_OUTPUT], feed)[0]
+    return probabilities
 
 
 def _feed(encoding: Encoding) -> Tokens:
@@ -164,7 +193,7 @@ def _columns(folder: Path) -> list[int]:
 
 
 def open_session(folder: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open the graph of a model folder; in service, one thread runs one text (0: one per core).
+    """Open the graph of a model folder, to be run on so many threads (0: one per core).
 
     Raises:
         InvalidModel: it cannot be loaded, or has other inputs or outputs than ours.
