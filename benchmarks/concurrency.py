@@ -74,7 +74,7 @@ def open_ways(model: Path, stack: ExitStack) -> dict[str, PredictText]:
     waiting = stack.enter_context(MicroBatcher(together, wait_seconds=0.002))
     eager = stack.enter_context(MicroBatcher(together, wait_seconds=0.0))
     return {
-        "each on its own, one thread": lambda text: classifier.predict([text])[0],
+        "each on its own, as served": lambda text: classifier.predict([text])[0],
         "each on its own, all cores": lambda text: together([text])[0],
         "micro-batches, waits 2 ms": waiting.predict,
         "micro-batches, waits for nothing": eager.predict,

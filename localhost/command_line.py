@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -30,7 +31,7 @@ from localhost.host_json import HostOptions, read_host_json
 from localhost.http_door import Keys
 from localhost.ingestion import SETTING, IngestionServer, describe_event, read_events
 from localhost.loading import load_functions
-from localhost.local_settings import Secrets, read_local_settings, read_secrets
+from localhost.local_settings import Secrets, read_local_settings, read_secrets, shared_settings
 from localhost.provisioning import create_stores, ensure_champion
 from localhost.running import announced, find_running, only_one
 from sentiment.errors import SentimentError
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return tick(options.state, options.name)
             case "events":
                 return events(options.state, options.json)
+            case "env":
+                return env(options.state)
             case "reset":
                 return reset(options.state)
             case _:
@@ -166,6 +169,16 @@ def events(state: Path, as_json: bool) -> int:
     return 0
 
 
+def env(state: Path) -> int:
+    """Print, for a shell, the settings with which another program works on the running app's storage."""
+    running = find_running(state)
+    if running is None:
+        raise LocalhostError("the app is not running here: start it first, `python -m localhost`")
+    for name, value in sorted(running.settings.items()):
+        say(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
 def reset(state: Path) -> int:
     """Forget what the emulator stores, downloaded models, timers and events; programs and keys stay."""
     with only_one(state):
@@ -225,7 +238,7 @@ def _run_core_tools(
     def ready() -> None:
         describe(url, functions, host.router.routes, None, Path("above: func writes them here"))
 
-    with announced(state, url, ""):
+    with announced(state, url, "", shared_settings(os.environ)):
         return run_core_tools(program, folder, port, os.environ, ready)
 
 
@@ -291,5 +304,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     tick_parser.add_argument("name", help="the function's name")
     events_parser = commands.add_parser("events", help="print what the app told Application Insights here")
     events_parser.add_argument("--json", action="store_true", help="whole envelopes, one a line")
+    commands.add_parser("env", help='print the app\'s storage and keys for a shell: eval "$(... env)"')
     commands.add_parser("reset", help="empty the emulator's storage")
     return parser.parse_args(arguments)

@@ -20,6 +20,7 @@ from localhost.functions import QUEUE_TRIGGER, TIMER_TRIGGER, Function
 from localhost.host_json import HostOptions
 from localhost.http_door import HttpDoor, Keys
 from localhost.invocation import Invoker, thread_count
+from localhost.local_settings import shared_settings
 from localhost.queues import QueueListener, Queues
 from localhost.routes import Route, Router, compile_template
 from localhost.running import announced
@@ -118,7 +119,8 @@ class Host:
         background += [asyncio.create_task(timer.run(stopping)) for timer in timers.values()]
         try:
             await server.ready(serving)
-            with announced(self._state_folder, self.url, self.keys.master if self.keys else ""):
+            master_key = self.keys.master if self.keys else ""
+            with announced(self._state_folder, self.url, master_key, shared_settings(self._environ)):
                 on_ready()
                 await _first_end(stopping, serving, *background)
         finally:

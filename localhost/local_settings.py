@@ -22,6 +22,8 @@ from localhost.functions import DEFAULT_CONNECTION
 FILES = ("local.settings.json", "local.settings.json.example")
 #: Settings that must be secret, and so are made up once per machine when nobody sets them.
 MADE_UP = ("FEEDBACK_SIGNING_KEYS", "FEEDBACK_PSEUDONYM_KEY")
+#: Where the app keeps its models, if anybody says so.
+SHARED = ("MODEL_CONTAINER",)
 DEFAULT_PORT = 7071
 
 _EMULATOR = "UseDevelopmentStorage=true"
@@ -110,6 +112,11 @@ def read_secrets(state_folder: Path) -> Secrets:
         path.touch(mode=0o600)
         path.write_bytes(msgspec.json.encode(made_up))
     return made_up
+
+
+def shared_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that whoever works on the same storage must have alike."""
+    return {name: environ[name] for name in (DEFAULT_CONNECTION, *SHARED, *MADE_UP) if environ.get(name)}
 
 
 def _read_file(folder: Path) -> tuple[str, _LocalSettings]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,11 +17,15 @@ _NOTE = "running.json"
 
 
 class Running(Struct, frozen=True):
-    """Where a running host is found, and the key that opens its `/admin` (empty: none is asked for)."""
+    """Where a running host is found, and the key that opens its `/admin` (empty: none is asked for).
+
+    `settings` are those with which another program works on the same storage.
+    """
 
     url: str
     process_id: int
     master_key: str
+    settings: dict[str, str] = {}
 
 
 @contextlib.contextmanager
@@ -45,12 +49,12 @@ def only_one(state_folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def announced(state_folder: Path, url: str, master_key: str) -> Iterator[None]:
+def announced(state_folder: Path, url: str, master_key: str, settings: Mapping[str, str]) -> Iterator[None]:
     """Leave the note while the context lasts."""
     state_folder.mkdir(parents=True, exist_ok=True)
     note = state_folder / _NOTE
     note.touch(mode=0o600)
-    note.write_bytes(msgspec.json.encode(Running(url, os.getpid(), master_key)))
+    note.write_bytes(msgspec.json.encode(Running(url, os.getpid(), master_key, dict(settings))))
     try:
         yield
     finally:

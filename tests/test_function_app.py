@@ -331,6 +331,11 @@ def test_the_seed_model_serves_from_one_command(tmp_path: Path) -> None:
             assert (answer.status, answer.body["label"]) == (200, "negative")
             assert answer.body["model_version"] == read_manifest(SEED_MODEL)[0].version
             assert ask(netloc, "GET", "ready").status == 200
+            shell = 'eval "$($0 -m localhost --state $1 env)" && exec $0 -m sentiment models list'
+            listed = subprocess.run(
+                ["bash", "-c", shell, sys.executable, str(state)], cwd=ROOT, capture_output=True, text=True
+            )
+            assert listed.stdout.startswith(f"* {read_manifest(SEED_MODEL)[0].version}"), listed.stderr
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 0, (tmp_path / "log").read_text()

@@ -165,6 +165,9 @@ def _erase(options: argparse.Namespace) -> int:
         print(f"cycles that learned from them: {', '.join(map(str, erasure.cycles))}")
     for what in erasure.remaining:
         print(f"cannot be erased: {what}")
+    if not erasure.corrections + erasure.queued + erasure.poison + erasure.quarantined:
+        # Another key makes other pseudonyms, under which nobody has said anything.
+        print("nothing was found: check the name, and that FEEDBACK_PSEUDONYM_KEY is the app's own")
     return 0
 
 

@@ -13,8 +13,8 @@ from localhost.running import Running, announced, find_running, only_one
 
 def test_a_second_host_is_told_where_the_first_is(tmp_path: Path) -> None:
     """Until the first has ended."""
-    with only_one(tmp_path), announced(tmp_path, "http://localhost:7071", "key"):
-        assert find_running(tmp_path) == Running("http://localhost:7071", os.getpid(), "key")
+    with only_one(tmp_path), announced(tmp_path, "http://localhost:7071", "key", {"A": "b"}):
+        assert find_running(tmp_path) == Running("http://localhost:7071", os.getpid(), "key", {"A": "b"})
         with (
             pytest.raises(LocalhostError, match=rf"http://localhost:7071, process {os.getpid()}"),
             only_one(tmp_path),
