@@ -44,8 +44,8 @@ OFF, OFF_AGAIN = "off", "off, once more"
 TARGET = 1.05
 
 _KEY = "00000000-0000-0000-0000-000000000000"
-# Many times as often as in life, so that every turn is full of sending and failing.
-_LIMITS = Limits(every=0.2, pause=0.2, longest_pause=0.5)
+#: 25 times as often as in life, so that even a short turn is full of sending and failing.
+OFTEN = Limits(every=0.2, pause=0.2, longest_pause=0.5)
 _WARM_UPS = 5
 
 
@@ -82,6 +82,7 @@ def measure(
     requests: int,
     concurrency: int,
     progress: Callable[[str], None],
+    limits: Limits = OFTEN,
 ) -> list[Way]:
     """Let each of `endpoints` (None: telemetry off) take its turn, `rounds` times, a different one first."""
     signer = PredictionSigner(["a key that signs nothing of worth"])
@@ -92,7 +93,7 @@ def measure(
         progress(f"round {number + 1} of {rounds}")
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            telemetry = _open(endpoints[name])
+            telemetry = _open(endpoints[name], limits)
 
             def ask(text: str, telemetry: Telemetry = telemetry) -> object:
                 return predictions.answer_with(loaded, TextRequest(text), signer, telemetry)
@@ -147,8 +148,8 @@ def _serve(mode: Mode, parent: Connection) -> None:
         parent.poll(None)
 
 
-def _open(endpoint: str | None) -> Telemetry:
-    return Telemetry(None if endpoint is None else Ingestion(_KEY, endpoint), limits=_LIMITS)
+def _open(endpoint: str | None, limits: Limits) -> Telemetry:
+    return Telemetry(None if endpoint is None else Ingestion(_KEY, endpoint), limits=limits)
 
 
 def _summarise(name: str, turns: Sequence[Turn], off: Sequence[Turn], dropped: int) -> Way:
@@ -192,6 +193,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--requests", type=int, default=400, help="in each turn; default: %(default)s")
     parser.add_argument("--concurrency", type=int, default=1, help="at a time; default: %(default)s")
+    parser.add_argument(
+        "--as-in-life",
+        action="store_true",
+        help="send as seldom as the app does (every 5 s): turns must then be long, --requests 3000",
+    )
     arguments = parser.parse_args(argv)
     machine = describe_machine()
     # That the endpoints misbehave is no news here.
@@ -213,6 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rounds=arguments.rounds,
                 requests=arguments.requests,
                 concurrency=arguments.concurrency,
+                limits=Limits() if arguments.as_in_life else OFTEN,
                 progress=lambda message: print(message, file=sys.stderr, flush=True),
             )
     except SentimentError as error:
