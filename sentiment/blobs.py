@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
-    AzureError,
     HttpResponseError,
     ResourceExistsError,
     ResourceModifiedError,
     ResourceNotFoundError,
 )
 
-from sentiment.errors import StoreUnavailable
+from sentiment.storage import error_code, storage_errors
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
@@ -57,24 +55,24 @@ class Blobs:
 
     def create_container(self) -> None:
         """Create the container if it is not there yet."""
-        with _storage(f"find the container {self.container}"):
+        with storage_errors(f"find the container {self.container}"):
             if not self._container.exists():
                 with suppress(ResourceExistsError):
                     self._container.create_container()
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the names that begin with `prefix`; none where there is no container."""
-        with _storage(f"list {self.container}/{prefix}"):
+        with storage_errors(f"list {self.container}/{prefix}"):
             try:
                 return list(self._container.list_blob_names(name_starts_with=prefix))
             except ResourceNotFoundError as error:
-                if _code(error) in _MISSING:
+                if error_code(error) in _MISSING:
                     return []
                 raise
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the size in bytes of each blob whose name begins with `prefix`."""
-        with _storage(f"list {self.container}/{prefix}"):
+        with storage_errors(f"list {self.container}/{prefix}"):
             return {blob.name: blob.size for blob in self._container.list_blobs(name_starts_with=prefix)}
 
     def read(self, name: str) -> Content | None:
@@ -86,14 +84,14 @@ class Blobs:
         return self._read(name, etag=etag, match_condition=MatchConditions.IfModified)
 
     def _read(self, name: str, **condition: Any) -> Content | None:
-        with _storage(f"read {name}"):
+        with storage_errors(f"read {name}"):
             try:
                 stream = self._container.download_blob(name, **condition)
                 return Content(stream.readall(), str(stream.properties.etag))
             except HttpResponseError as error:
                 if error.status_code == 304:
                     return Content(b"", condition["etag"])
-                if _code(error) in _MISSING:
+                if error_code(error) in _MISSING:
                     return None
                 raise
 
@@ -102,14 +100,14 @@ class Blobs:
 
         A blob of another size is not read: it may be of any size.
         """
-        with _storage(f"read {name}"):
+        with storage_errors(f"read {name}"):
             try:
                 stream = self._container.download_blob(name, max_concurrency=4)
                 if stream.size == size:
                     with target.open("wb") as file:
                         stream.readinto(file)
             except ResourceNotFoundError as error:
-                if _code(error) in _MISSING:
+                if error_code(error) in _MISSING:
                     return None
                 raise
             return int(stream.size)
@@ -134,25 +132,11 @@ class Blobs:
     def _write(self, name: str, data: bytes, **options: Any) -> bool:
         if len(data) >= _LARGE:
             options["connection_timeout"] = options["read_timeout"] = len(data) / _SLOW_LINE
-        with _storage(f"write {name}"):
+        with storage_errors(f"write {name}"):
             try:
                 self._container.upload_blob(name, data, **options)
             except (ResourceExistsError, ResourceModifiedError) as error:
-                if _code(error) in _REFUSED:
+                if error_code(error) in _REFUSED:
                     return False
                 raise
             return True
-
-
-@contextmanager
-def _storage(operation: str) -> Iterator[None]:
-    try:
-        yield
-    except AzureError as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreUnavailable(operation, said) from error
-
-
-def _code(error: HttpResponseError) -> object:
-    # A plain string or a member of the SDK's string enumeration: both compare as strings.
-    return getattr(error, "error_code", None)

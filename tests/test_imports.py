@@ -27,14 +27,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"msgspec", "numpy", "onnxruntime", "tokenizers"} | HEAVY,
     ),
     "cache": (WORDS, {"msgspec"}),
-    "blobs": (WORDS, {"msgspec"} | AZURE),
+    "storage": (WORDS, AZURE),
+    "blobs": (WORDS | {"storage"}, {"msgspec"} | AZURE),
     "registry": (WORDS | {"cache", "blobs"}, {"msgspec"} | AZURE),
     "serving": (WORDS | {"registry"}, {"msgspec"}),
     # The road to Application Insights; telemetry.py is its door.
     "envelopes": (WORDS, {"msgspec", "applicationinsights"}),
     "ingestion": (WORDS | {"envelopes"}, {"msgspec"}),
     "telemetry": (WORDS | {"envelopes", "ingestion"}, {"msgspec"}),
-    "feedback": (WORDS | {"feedback"}, {"msgspec", "itsdangerous"} | AZURE),
+    "feedback": (WORDS | {"feedback", "storage"}, {"msgspec", "itsdangerous"} | AZURE),
     "acceptance": (WORDS, {"msgspec"}),
     "corrections": (WORDS | {"acceptance", "feedback", "services", "telemetry"}, {"msgspec"}),
     "services": (

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
-from sentiment.errors import StoreUnavailable
+from sentiment.storage import storage_errors
 
 if TYPE_CHECKING:
     from azure.storage.queue import QueueClient
@@ -54,7 +54,7 @@ class MessageQueue:
 
     def put(self, content: str) -> None:
         """Put a message on the queue as it is to be stored."""
-        with _storage(f"write to the queue {self.name}"):
+        with storage_errors(f"write to the queue {self.name}"):
             try:
                 self._client.send_message(content)
             except ResourceNotFoundError:
@@ -71,7 +71,7 @@ class MessageQueue:
         """
         kept, deleted = [], 0
         seen: set[str] = set()
-        with _storage(f"read the queue {self.name}"):
+        with storage_errors(f"read the queue {self.name}"):
             try:
                 try:
                     while page := list(
@@ -113,12 +113,3 @@ def _queued(message: object) -> Queued:
         content,
         inserted.isoformat(timespec="seconds") if inserted else "",
     )
-
-
-@contextmanager
-def _storage(operation: str) -> Iterator[None]:
-    try:
-        yield
-    except AzureError as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreUnavailable(operation, said) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
 
-from sentiment.errors import StoreUnavailable
+from sentiment.storage import error_code, storage_errors
 
 if TYPE_CHECKING:
     from azure.data.tables import TableClient
@@ -47,29 +47,29 @@ class Table:
             if etag is not None and number == 0:
                 condition |= {"etag": etag, "match_condition": MatchConditions.IfNotModified}
             operations.append(("update" if kind == "replace" else kind, row, condition))
-        with _storage(f"write {self._client.table_name}"):
+        with storage_errors(f"write {self._client.table_name}"):
             try:
                 self._client.submit_transaction(operations)
             except HttpResponseError as error:
-                if _code(error) == "TableNotFound":
+                if error_code(error) == "TableNotFound":
                     if any(kind != "create" for kind, _ in changes):
                         return False
                     with suppress(ResourceExistsError):
                         self._client.create_table()
                     self._client.submit_transaction(operations)
                     return True
-                if error.status_code in (404, 409, 412) and _code(error) in _REFUSED:
+                if error.status_code in (404, 409, 412) and error_code(error) in _REFUSED:
                     return False
                 raise
         return True
 
     def read(self, partition: str, key: str) -> Row | None:
         """Return a row, with its ETag under "etag", or None."""
-        with _storage(f"read {self._client.table_name}"):
+        with storage_errors(f"read {self._client.table_name}"):
             try:
                 entity = self._client.get_entity(partition, key)
             except HttpResponseError as error:
-                if _code(error) in ("ResourceNotFound", "EntityNotFound", "TableNotFound"):
+                if error_code(error) in ("ResourceNotFound", "EntityNotFound", "TableNotFound"):
                     return None
                 raise
             return _row(entity)
@@ -87,7 +87,7 @@ class Table:
             if value:
                 conditions.append(condition)
                 parameters[name] = value
-        with _storage(f"list {self._client.table_name}"):
+        with storage_errors(f"list {self._client.table_name}"):
             try:
                 if conditions:
                     entities = self._client.query_entities(
@@ -98,7 +98,7 @@ class Table:
                 for entity in entities:
                     yield _row(entity)
             except HttpResponseError as error:
-                if _code(error) != "TableNotFound":
+                if error_code(error) != "TableNotFound":
                     raise
 
 
@@ -114,17 +114,3 @@ _REFUSED = (
 def _row(entity: Mapping[str, Any]) -> Row:
     metadata = getattr(entity, "metadata", {})
     return {**entity, "etag": metadata.get("etag")}
-
-
-@contextmanager
-def _storage(operation: str) -> Iterator[None]:
-    try:
-        yield
-    except AzureError as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreUnavailable(operation, said) from error
-
-
-def _code(error: HttpResponseError) -> str:
-    code = getattr(error, "error_code", None)
-    return str(getattr(code, "value", code) or "")
