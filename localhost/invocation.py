@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import azure.functions as func
 
@@ -185,13 +185,6 @@ def thread_count(environ: Mapping[str, str]) -> int | None:
     if not (given.isascii() and given.isdigit() and int(given) > 0):
         raise LocalhostError(f"{_THREADS_SETTING} must be a positive whole number, got {given!r}")
     return int(given)
-
-
-def _declared_type(function: Function, binding: Binding) -> Any:
-    """Return the type an output is annotated with, None without annotation."""
-    if binding.name == RETURN:
-        return function.annotations.get("return")
-    return next(iter(get_args(function.annotations.get(binding.name))), None)
 
 
 def _call(function: Function, context: Context, arguments: Mapping[str, Any]) -> Any:

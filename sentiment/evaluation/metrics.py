@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -77,11 +76,6 @@ class Metrics(Struct, frozen=True, kw_only=True):
     expected_calibration_error: float
     negative_log_likelihood: float
     brier_score: float
-
-
-def encode_metrics(metrics: Metrics) -> bytes:
-    """Return `metrics` as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(metrics), indent=2) + b"\n"
 
 
 def evaluate(
