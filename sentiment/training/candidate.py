@@ -23,7 +23,8 @@ from sentiment.training.run import labelled
 from sentiment.training.tracking import Run, open_run
 
 #: The folders and files that `step prepare` writes, as far as training needs them.
-CHAMPION, FEEDBACK, BASE, VALIDATION = "champion", "feedback.jsonl", "base.tsv", "validation.tsv"
+CHAMPION, BASE, VALIDATION = "champion", "base.tsv", "validation.tsv"
+FEEDBACK, HELD_OUT = "feedback.jsonl", "heldout.jsonl"
 
 
 def train_candidate(
@@ -61,7 +62,11 @@ def train_candidate(
     for path, tweets in ((data / BASE, base), (data / VALIDATION, validation)):
         if missing := [label for label in LABELS if not tweets.fingerprint.rows[label]]:
             raise DataError(path, 0, f"has no {' and no '.join(missing)} tweets")
-    mixture = mix(feedback, base, predictions, settings)
+    # Of the predictions in the cycle, as many as belong to the rows that are not held out.
+    latest = feedback.cycles.max()
+    trained_on = int((feedback.cycles == latest).sum())
+    share = trained_on / (trained_on + int((read_feedback(data / HELD_OUT).cycles == latest).sum()))
+    mixture = mix(feedback, base, {label: share * count for label, count in predictions.items()}, settings)
     with joined() as group:
         if group.leads:
             progress(

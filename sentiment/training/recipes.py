@@ -152,7 +152,16 @@ class Relearning(Struct, frozen=True, kw_only=True):
         ),
     ] = True
     weight_cap: Annotated[float, Meta(ge=1, description="the most one confirmation may stand for")] = 10.0
-    class_weight_power: ClassWeightPower = 0.75
+    logit_adjustment: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=2,
+            description="times the logarithm of a class's frequency in the traffic is added to its logit "
+            "while feedback is trained on (Menon et al., 2021): 0 learns the frequencies, "
+            "1 balances the classes",
+        ),
+    ] = 1.0
     kept: Annotated[
         float,
         Meta(

@@ -98,6 +98,7 @@ class _Run:
         self.token_ids = tokenise(tokenizer, mixture.texts)
         self.targets = targets(model, self.token_ids, mixture, settings, group.device)
         self.weights = torch.tensor(mixture.weights, dtype=torch.float32)
+        self.offsets = torch.tensor(mixture.offsets, dtype=torch.float32)
         self.hide_tokens = TokenDropout(tokenizer, settings.token_dropout)
         self.forward: torch.nn.Module = Logits(model)
         if group.size > 1:
@@ -136,12 +137,15 @@ class _Run:
             group["lr"] = self.learning_rate * group["factor"]
         # A batch smaller than the group: every process has to take part, on a row of weight zero if need be.
         mine = rows[self.group.rank :: self.group.size]
-        ids, mask = pad([self.token_ids[row] for row in mine or rows[:1]])
-        weights = self.weights[mine or rows[:1]] * bool(mine)
+        taken = mine or rows[:1]
+        ids, mask = pad([self.token_ids[row] for row in taken])
+        weights = self.weights[taken] * bool(mine)
         with autocast(self.group.device, self.settings.precision):
             output = self.forward(self.hide_tokens(ids).to(self.group.device), mask.to(self.group.device))
         losses = F.cross_entropy(
-            output.float(), self.targets[mine or rows[:1]].to(self.group.device), reduction="none"
+            output.float() + self.offsets[taken].to(self.group.device),
+            self.targets[taken].to(self.group.device),
+            reduction="none",
         )
         # The group averages gradients over its processes; the mean is over the rows of the whole batch.
         loss = (losses * weights.to(self.group.device)).sum() * self.group.size / len(rows)
