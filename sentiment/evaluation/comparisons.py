@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sentiment.evaluation import behaviour
 from sentiment.evaluation.gate_records import (
+    BehaviourComparison,
     Bounds,
     Comparison,
     Example,
@@ -15,7 +17,7 @@ from sentiment.evaluation.gate_records import (
     SliceComparison,
 )
 from sentiment.evaluation.pairing import CLASSES, PairedScores, Scores, holm, paired_bootstrap, sign_test
-from sentiment.evaluation.prediction_files import PredictionSet
+from sentiment.evaluation.prediction_files import BehaviourSet, PredictionSet
 from sentiment.evaluation.slices import slice_masks
 from sentiment.records import LABELS
 
@@ -94,6 +96,25 @@ def compare_slices(
             chance=chance.get(name),
         )
     return slices
+
+
+def compare_behaviour(champion: BehaviourSet, candidate: BehaviourSet) -> dict[str, BehaviourComparison]:
+    """Return how many cases of each capability of the behaviour suite both models fail."""
+    ours, theirs = behaviour.failed(champion.probabilities), behaviour.failed(candidate.probabilities)
+    capability = np.array([case.capability for case in behaviour.cases()])
+    names = sorted(set(capability.tolist()))
+    counts = {}
+    for name in names:
+        here = capability == name
+        broken, fixed = int((theirs & ~ours & here).sum()), int((ours & ~theirs & here).sum())
+        counts[name] = (int(here.sum()), int((ours & here).sum()), int((theirs & here).sum()), fixed, broken)
+    chances = holm([sign_test(broken, fixed) for *_, fixed, broken in counts.values()])
+    return {
+        name: BehaviourComparison(
+            cases=cases, champion=failed, candidate=fails, fixed=fixed, broken=broken, chance=chance
+        )
+        for (name, (cases, failed, fails, fixed, broken)), chance in zip(counts.items(), chances, strict=True)
+    }
 
 
 def examples(champion: PredictionSet, candidate: PredictionSet) -> Examples:

@@ -19,8 +19,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from sentiment.evaluation.comparisons import changed, compare, compare_slices, examples, score
+from sentiment.evaluation import behaviour
+from sentiment.evaluation.comparisons import (
+    changed,
+    compare,
+    compare_behaviour,
+    compare_slices,
+    examples,
+    score,
+)
 from sentiment.evaluation.gate_records import (
+    BehaviourComparison,
     Check,
     Comparison,
     GatePolicy,
@@ -78,6 +87,10 @@ def decide(
             "the golden set", golden, policy.macro_recall_margin, policy.accuracy_margin, policy
         )
         checks.append(_explained(improvement, traffic, policy))
+    capabilities: dict[str, BehaviourComparison] = {}
+    if champion.behaviour is not None and candidate.behaviour is not None:
+        capabilities = compare_behaviour(champion.behaviour, candidate.behaviour)
+        checks.append(_behaviour(capabilities, policy))
     checks += [_calibration(*calibration, policy), _latency(champion.latency, candidate.latency, policy)]
     reasons = tuple(f"{each.name}: {each.detail}" for each in checks if not each.passed)
     sets = {"golden": champion.golden, "heldout": champion.heldout, "behaviour": champion.behaviour}
@@ -94,6 +107,7 @@ def decide(
         golden=golden_comparison,
         traffic=traffic,
         slices=slices,
+        behaviour=capabilities,
         calibration=calibration,
         latency=(champion.latency, candidate.latency),
         golden_examples=examples(champion.golden, candidate.golden),
@@ -148,6 +162,10 @@ def _trouble(champion: PredictionFile, candidate: PredictionFile, policy: GatePo
             )
         if one.texts != other.texts or not _same_truth(one, other):
             return _failed("comparable", f"{name}: texts, labels or weights are not the same rows")
+    if champion.behaviour is not None and champion.behaviour.texts != behaviour.texts():
+        return _failed("comparable", "the models were run on another behaviour suite than the gate's")
+    if champion.behaviour is None and policy.behaviour_required:
+        return _failed("behaviour", "the models were not run on the behaviour suite")
     rows = np.bincount(champion.golden.labels, minlength=len(LABELS))
     if rows.sum() < policy.golden_rows:
         return _failed(
@@ -315,6 +333,27 @@ def _explained(improvement: Check, traffic: Traffic | None, policy: GatePolicy) 
         name=improvement.name,
         passed=improvement.passed,
         detail=f"{improvement.detail}; judged there because {why}",
+    )
+
+
+def _behaviour(capabilities: dict[str, BehaviourComparison], policy: GatePolicy) -> Check:
+    """No capability surely fails more often, and all together not by more than the margin."""
+    worse = [
+        f"{name} fails {each.candidate} of {each.cases} cases, the champion {each.champion} "
+        f"(chance if it were as good: {each.chance:.4f})"
+        for name, each in capabilities.items()
+        if each.chance <= 1.0 - policy.confidence
+        and (each.candidate - each.champion) / each.cases > policy.behaviour_tolerance
+    ]
+    cases = sum(each.cases for each in capabilities.values())
+    rise = sum(each.candidate - each.champion for each in capabilities.values()) / cases
+    if rise > policy.behaviour_margin:
+        worse.append(f"fails {rise:.4f} more of all cases, at most {policy.behaviour_margin:.4f}")
+    return Check(
+        name="behaviour",
+        passed=not worse,
+        detail="; ".join(worse)
+        or f"no capability is significantly worse; {rise:+.4f} of {cases} cases failed",
     )
 
 

@@ -23,6 +23,10 @@ class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     0.0085 for accuracy. A candidate that is exactly as good passes nine times out of
     ten if the margin is 1.64 + 1.28 standard errors. On 1,000 tweets the same margins
     let it pass three times out of four: a small golden set refuses, it does not wave through.
+
+    Cases of the behaviour suite are made from templates, and those of one template
+    are failed together, so a test that takes them as independent sees more than there
+    is; the tolerance of a capability is therefore that of half a template or so.
     """
 
     resamples: Count = 2_000
@@ -45,6 +49,15 @@ class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     representative_rows: Annotated[
         int, Meta(description="Fewest held-out confirmations and samples to judge traffic by.")
     ] = 30
+    behaviour_required: Annotated[
+        bool, Meta(description="Whether a model that was not run on the behaviour suite is refused.")
+    ] = True
+    behaviour_margin: Annotated[
+        Share, Meta(description="How much the behaviour suite's failure rate may rise, all cases together.")
+    ] = 0.03
+    behaviour_tolerance: Annotated[
+        Share, Meta(description="Rise of a capability's failure rate that is refused when it is significant.")
+    ] = 0.10
     calibration_margin: Annotated[
         Share, Meta(description="How much the expected calibration error may rise.")
     ] = 0.02

@@ -25,9 +25,9 @@ def render_text(metrics: Metrics) -> str:
 def render_markdown(metrics: Metrics) -> str:
     """Return `metrics` as three Markdown tables, without a final line break."""
     blocks = [
-        _markdown_table([("metric", "value"), *_summary(metrics)]),
-        _markdown_table([_CLASS_HEADER, *_class_rows(metrics)]),
-        _markdown_table([(_TRUTH_BY_PREDICTION.replace("\\", "\\\\"), *LABELS), *_confusion_rows(metrics)]),
+        markdown_table([("metric", "value"), *_summary(metrics)]),
+        markdown_table([_CLASS_HEADER, *_class_rows(metrics)]),
+        markdown_table([(_TRUTH_BY_PREDICTION.replace("\\", "\\\\"), *LABELS), *_confusion_rows(metrics)]),
     ]
     return "\n\n".join(blocks)
 
@@ -79,8 +79,11 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """Return a Markdown table of `rows`, the header first; the first `words` columns are words.
+
+    The other columns are numbers, which are set to the right.
+    """
     header, *body = ("| " + " | ".join(row) + " |" for row in rows)
-    # The first column is words; of the others, only numbers are set to the right.
-    rule = "|" + "|".join("---" if not position else "---:" for position in range(len(rows[0]))) + "|"
+    rule = "|" + "|".join("---" if position < words else "---:" for position in range(len(rows[0]))) + "|"
     return "\n".join([header, rule, *body])

@@ -63,8 +63,8 @@ def _is_complex(text: str) -> bool:
 
 
 def _shouts(text: str) -> bool:
-    # One word may be an acronym, two are shouting; @MENTIONS and LINKS do not count.
-    return sum(word.isupper() and len(word) >= 3 for word in words(text)) >= 2
+    # One word may be a name, and three letters an airport; two long ones are shouting.
+    return sum(word.isupper() and len(word) >= 4 for word in words(text)) >= 2
 
 
 #: name -> whether a text belongs to it
@@ -96,8 +96,8 @@ SLICES: dict[str, Callable[[str], bool]] = {
         r"\b(?:oh|well),? (?:great|joy|wonderful)\b|"
         r"\bhow (?:lovely|wonderful|nice|surprising)\b|\bgood job\b.*\?|\bgotta love\b|\bwhat a surprise\b|"
         r"\bas if\b|\bshocker\b|\bnice going\b|\bway to go\b|"
-        # Scare quotes: one or two words in quotation marks.
-        r"(?<!\w)[\"“][a-z]+(?: [a-z]+)?[\"”](?!\w)"
+        # Scare quotes: one or two words in quotation marks, in lower case (not a title).
+        r"(?-i:(?<!\w)[\"“][a-z]+(?: [a-z]+)?[\"”](?!\w))"
     ),
     "numbers": _matches(r"(?<![\w#@])[$£€]?\d"),
     "short": lambda text: len(words(text)) <= SHORT_WORDS,
