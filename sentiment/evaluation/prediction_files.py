@@ -17,10 +17,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sentiment.errors import DataError
+from sentiment.evaluation.feedback_rows import Kind
 from sentiment.records import LABELS, DataFingerprint
-
-#: Whether somebody said that a prediction was wrong or right, or it was sampled and left uncorrected.
-Kind = Literal["error", "confirmation", "sample"]
 
 # Wide enough for what float16 arithmetic makes of a softmax.
 _SUM_TOLERANCE = 1e-2

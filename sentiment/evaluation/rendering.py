@@ -17,8 +17,8 @@ def render_text(metrics: Metrics) -> str:
     summary = _summary(metrics)
     width = max(len(name) for name, _ in summary)
     lines = [f"{name:<{width}}  {value}" for name, value in summary]
-    lines += ["", *_align([_CLASS_HEADER, *_class_rows(metrics)])]
-    lines += ["", *_align([(_TRUTH_BY_PREDICTION, *LABELS), *_confusion_rows(metrics)])]
+    lines += ["", *align([_CLASS_HEADER, *_class_rows(metrics)])]
+    lines += ["", *align([(_TRUTH_BY_PREDICTION, *LABELS), *_confusion_rows(metrics)])]
     return "\n".join(lines)
 
 
@@ -67,7 +67,7 @@ def _confusion_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     ]
 
 
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return one line a row: the first column to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from sentiment.evaluation.behaviour.cases import (
@@ -38,6 +39,7 @@ Allowed = tuple[Label, ...]
 
 # For sentences that say themselves when something was.
 _PLAIN_CLOSERS = ("", ".", "!")
+_IT = re.compile(r"\bit\b")
 
 
 def minimum_functionality() -> Iterator[Case]:
@@ -65,14 +67,16 @@ def _groups() -> Iterator[tuple[str, str, Allowed, list[str]]]:
 
 
 def _filled(templates: Sequence[str], count: int, *, good: bool = True, bad: bool = True) -> list[str]:
-    """Return `count` texts of each of `TOPICS`: {thing}, {other}, {good}, {bad}, {good_verb}, {bad_verb}."""
+    """Return `count` texts of each of `TOPICS`: {thing}, {good}, {bad}, {good_verb}, {bad_verb}."""
     texts = []
-    for topic in TOPICS.values():
-        others = (*topic.things[1:], topic.things[0])
-        of = dict(zip(topic.things, others, strict=True))
+    for name, topic in TOPICS.items():
+        # Those who serve us are people: what speaks of them as "it" is left out.
+        fitting = [each for each in templates if name != "service" or not _IT.search(each)]
+        if not fitting:
+            continue
         for template, thing, good_word, bad_word, good_verb, bad_verb in spread(
             count,
-            templates,
+            fitting,
             topic.things,
             topic.good if good else ("",),
             topic.bad if bad else ("",),
@@ -83,7 +87,6 @@ def _filled(templates: Sequence[str], count: int, *, good: bool = True, bad: boo
                 sentence(
                     template.format(
                         thing=thing,
-                        other=of[thing],
                         good=good_word,
                         bad=bad_word,
                         good_verb=good_verb,
@@ -197,6 +200,8 @@ def _contrast() -> Iterator[tuple[str, str, Allowed, list[str]]]:
         "{thing} looked {bad} at first, but in the end it was {good}",
         "people warned me about {thing}, but {good_verb} it",
         "I wasn't sure about {thing} at the start, but now I'm in love with it",
+        "{thing} seemed {bad} at first, but turned out to be {good}",
+        "the reviews say {thing} is {bad}, but I can only say {good}",
     )
     yield (
         "contrast",
@@ -211,6 +216,8 @@ def _contrast() -> Iterator[tuple[str, str, Allowed, list[str]]]:
         "{thing} looked {good} in the pictures, but in reality it was {bad}",
         "although the reviews said {thing} was {good}, it was {bad}",
         "{thing} used to be {good}, but this time it was {bad}",
+        "{thing} seemed {good} at first, but turned out to be {bad}",
+        "the reviews say {thing} is {good}, but I can only say {bad}",
     )
     yield "contrast", "bad-end", NEGATIVE, _framed(bad_end, 8, _PLAIN_CLOSERS)
 
@@ -218,16 +225,16 @@ def _contrast() -> Iterator[tuple[str, str, Allowed, list[str]]]:
 def _temporal() -> Iterator[tuple[str, str, Allowed, list[str]]]:
     better = (
         "I used to hate {thing}, but now I love it",
-        "a year ago {thing} was {bad}, now it's {good}",
+        "a year ago {thing} was {bad}, today {thing} is {good}",
         "in the past I thought {thing} was {bad}, these days I think it's {good}",
-        "{thing} was {bad} before, it's {good} now",
+        "{thing} was {bad} before and is {good} now",
         "I used to complain about {thing}, these days I can't get enough of it",
     )
     worse = (
         "I used to love {thing}, but now I hate it",
-        "a year ago {thing} was {good}, now it's {bad}",
+        "a year ago {thing} was {good}, today {thing} is {bad}",
         "in the past I thought {thing} was {good}, these days I think it's {bad}",
-        "{thing} was {good} before, it's {bad} now",
+        "{thing} was {good} before and is {bad} now",
         "I used to rave about {thing}, these days I can't stand it",
     )
     yield "temporal change", "better", POSITIVE, _framed(better, 6, _PLAIN_CLOSERS)
