@@ -306,7 +306,8 @@ def _improvement(
     for measure, other in (_MEASURES, _MEASURES[::-1]):
         low = scores.bound(measure, tail)
         passed |= (
-            low > _ROUNDING
+            scores.difference(measure) > _ROUNDING
+            and low > _ROUNDING
             and scores.bound(other, 1.0 - policy.confidence) > -margins[other]
             and scores.bound(other, 1.0 - tail) >= -_ROUNDING
         )

@@ -75,7 +75,7 @@ def paired_bootstrap(
     weight, and whether each model is right. So n draws from the rows are one
     multinomial draw over the kinds of row that occur: the same distribution, and the
     order of the rows makes no difference. Nor does it make one which model is called
-    the champion: exchanging them exchanges the results to the last bit.
+    the champion: exchanging two that differ exchanges the results to the last bit.
 
     What no row shows, no resample would: twenty confirmations of which none was
     broken would prove that none ever is, each standing for twenty more. So each class

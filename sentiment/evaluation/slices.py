@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +44,10 @@ def _matches(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> Callable[[str
     return lambda text: compiled.search(text) is not None
 
 
-def words(text: str) -> list[str]:
+@lru_cache(maxsize=16_384)
+def words(text: str) -> tuple[str, ...]:
     """Return the words of a text, without mentions, links and hashtags' signs."""
-    return _WORD.findall(re.sub(r"@\w+|\bhttp\S*", " ", mask_identities(text)))
+    return tuple(_WORD.findall(re.sub(r"@\w+|\bhttp\S*", " ", mask_identities(text))))
 
 
 def lix(text: str) -> float:
