@@ -15,7 +15,7 @@ from sentiment.feedback import PredictionSigner
 from sentiment.feedback.messages import Pseudonyms
 from sentiment.feedback.quarantine import Quarantine
 from sentiment.feedback.queue import MessageQueue
-from sentiment.feedback.store import CorrectionStore
+from sentiment.feedback.store import CorrectionReader, CorrectionStore
 from sentiment.feedback.tables import Table
 from sentiment.registry import ModelRegistry
 from sentiment.serving import ClassifierLike, ModelEvent, ModelLoaded, ModelRefused, Serving
@@ -132,6 +132,15 @@ class Services:
             SettingsError: the settings lead to no storage account, or there is no key for pseudonyms.
         """
         return CorrectionStore(self._table(CORRECTIONS_TABLE), self.pseudonyms)
+
+    @property
+    def correction_reader(self) -> CorrectionReader:
+        """The correction store, to read: without a key for pseudonyms.
+
+        Raises:
+            SettingsError: the settings lead to no storage account.
+        """
+        return CorrectionReader(self._table(CORRECTIONS_TABLE))
 
     @property
     def quarantine(self) -> Quarantine:

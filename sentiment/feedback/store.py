@@ -39,7 +39,32 @@ _VOICE = [*Voice.__struct_fields__[1:], "RowKey"]
 _TRIES = 5
 
 
-class CorrectionStore:
+class CorrectionReader:
+    """The corrections in one table, to read: who adds none needs no key for pseudonyms."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def get(self, id: str) -> Correction:
+        """Return one correction.
+
+        Raises:
+            CorrectionNotFound: there is none with this id.
+        """
+        # What can be no id is not asked for: storage would call it a bad request.
+        row = self._table.read(_shard(id), f"c|{id}") if _ID.fullmatch(id) else None
+        if row is None:
+            raise CorrectionNotFound(id)
+        return _correction(row)
+
+    def all(self) -> Iterator[Correction]:
+        """Yield every correction, erased ones too."""
+        for shard in SHARDS:
+            for row in self._table.list(shard, "c|", "c}"):
+                yield _correction(row)
+
+
+class CorrectionStore(CorrectionReader):
     """The corrections in one table; safe to share between threads and instances.
 
     Every method raises `StoreUnavailable` where storage does not answer; all of
@@ -47,7 +72,7 @@ class CorrectionStore:
     """
 
     def __init__(self, table: Table, pseudonyms: Pseudonyms) -> None:
-        self._table = table
+        super().__init__(table)
         self._pseudonyms = pseudonyms
 
     def add(self, message: CorrectionMessage, *, now: datetime, queued_at: datetime | None = None) -> bool:
@@ -69,24 +94,6 @@ class CorrectionStore:
             self._empty(record.id, now)
             return False
         return added
-
-    def get(self, id: str) -> Correction:
-        """Return one correction.
-
-        Raises:
-            CorrectionNotFound: there is none with this id.
-        """
-        # What can be no id is not asked for: storage would call it a bad request.
-        row = self._table.read(_shard(id), f"c|{id}") if _ID.fullmatch(id) else None
-        if row is None:
-            raise CorrectionNotFound(id)
-        return _correction(row)
-
-    def all(self) -> Iterator[Correction]:
-        """Yield every correction, erased ones too."""
-        for shard in SHARDS:
-            for row in self._table.list(shard, "c|", "c}"):
-                yield _correction(row)
 
     def count_pending(self, stop_at: int | None = None) -> int:
         """Return how many errors no model has learned from, judged or not, counting up to `stop_at`."""
