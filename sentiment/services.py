@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentiment.blobs import Blobs
 from sentiment.errors import SettingsError
 from sentiment.feedback import PredictionSigner
 from sentiment.feedback.messages import Pseudonyms
@@ -52,6 +53,7 @@ class Services:
         self._lock = threading.RLock()
         self._clients: list[Any] = []
         self._registry: ModelRegistry | None = None
+        self._retrain_blobs: Blobs | None = None
         self._serving: Serving | None = None
         self._signer: PredictionSigner | None = None
         self._telemetry: Telemetry | None = None
@@ -70,6 +72,19 @@ class Services:
                 container = self._blob_service().get_container_client(self.settings.model_container)
                 self._registry = ModelRegistry(container, self.settings.model_cache_folder)
             return self._registry
+
+    @property
+    def retrain_blobs(self) -> Blobs:
+        """The container of the retraining loop: its state, its cycles, its ticks.
+
+        Raises:
+            SettingsError: the settings lead to no storage account.
+        """
+        with self._lock:
+            if self._retrain_blobs is None:
+                container = self._blob_service().get_container_client(self.settings.retrain_container)
+                self._retrain_blobs = Blobs(container)
+            return self._retrain_blobs
 
     @property
     def serving(self) -> Serving:
@@ -162,6 +177,7 @@ class Services:
             if self._telemetry is not None:
                 self._telemetry.close()
             self._serving = self._registry = self._telemetry = self._tables = None
+            self._retrain_blobs = None
             self._queues.clear()
 
     def _load(self, folder: Path) -> ClassifierLike:

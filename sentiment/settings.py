@@ -23,6 +23,22 @@ class Ingestion(Struct, frozen=True):
     endpoint: str
 
 
+class RetrainPolicy(Struct, frozen=True, kw_only=True):
+    """When a retraining cycle starts, and how long each part of it may take."""
+
+    #: Accepted errors that start a cycle.
+    threshold: int
+    #: How old the oldest may become before fewer do, and how many that must be.
+    max_age_days: float
+    min_errors: int
+    #: Between two starts; also what the wait after a failure or refusal begins with.
+    cooldown_hours: float
+    #: How long a job may run before it is cancelled.
+    job_timeout_hours: float
+    #: How long a published version may wait for its deployment.
+    deploy_timeout_hours: float
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set from outside, checked."""
 
@@ -51,6 +67,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     feedback_user_cap: float
     #: 0 keeps corrections for ever.
     feedback_retention_days: int
+    retrain_container: str
+    retrain: RetrainPolicy
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -97,6 +115,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             feedback_max_age_hours=_read(environ, "FEEDBACK_MAX_AGE_HOURS", "168", _hours),
             feedback_user_cap=_read(environ, "FEEDBACK_USER_CAP", "0.2", _share),
             feedback_retention_days=_read(environ, "FEEDBACK_RETENTION_DAYS", "365", _days),
+            retrain_container=environ.get("RETRAIN_CONTAINER") or "retrain",
+            retrain=RetrainPolicy(
+                threshold=_read(environ, "RETRAIN_THRESHOLD", "200", _positive_count),
+                max_age_days=_read(environ, "RETRAIN_MAX_AGE_DAYS", "7", _long_days),
+                min_errors=_read(environ, "RETRAIN_MIN_ERRORS", "50", _positive_count),
+                cooldown_hours=_read(environ, "RETRAIN_COOLDOWN_HOURS", "24", _hours),
+                job_timeout_hours=_read(environ, "RETRAIN_JOB_TIMEOUT_HOURS", "24", _hours),
+                deploy_timeout_hours=_read(environ, "RETRAIN_DEPLOY_TIMEOUT_HOURS", "72", _hours),
+            ),
         )
 
 
@@ -157,6 +184,19 @@ def _count(value: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"must be a whole number, 0 or more, got {value!r}")
     return int(value)
+
+
+def _positive_count(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise ValueError(f"must be a positive whole number, got {value!r}")
+    return int(value)
+
+
+def _long_days(value: str) -> float:
+    days = _positive_number(value)
+    if days > _LONGEST_DAYS:
+        raise ValueError(f"must be at most {_LONGEST_DAYS:,} days, got {value!r}")
+    return days
 
 
 def _part(value: str) -> float:
