@@ -23,7 +23,14 @@ def predict(req: func.HttpRequest) -> func.HttpResponse:
     def answer() -> msgspec.Struct:
         request = api.read_predict_request(req.headers.get("Content-Type"), req.get_body())
         services = get_services()
-        return predictions.answer(request, services.serving, services.signer, services.telemetry)
+        return predictions.answer(
+            request,
+            services.serving,
+            services.signer,
+            services.telemetry,
+            services.prediction_counts,
+            services.samples,
+        )
 
     return _respond(answer)
 

@@ -67,6 +67,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     feedback_user_cap: float
     #: 0 keeps corrections for ever.
     feedback_retention_days: int
+    #: The part of predictions whose text is kept to learn from, from 0 to 1.
+    sample_predictions: float
     retrain_container: str
     retrain: RetrainPolicy
 
@@ -115,6 +117,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             feedback_max_age_hours=_read(environ, "FEEDBACK_MAX_AGE_HOURS", "168", _hours),
             feedback_user_cap=_read(environ, "FEEDBACK_USER_CAP", "0.2", _share),
             feedback_retention_days=_read(environ, "FEEDBACK_RETENTION_DAYS", "365", _days),
+            sample_predictions=_read(environ, "SAMPLE_PREDICTIONS", "0", _part),
             retrain_container=environ.get("RETRAIN_CONTAINER") or "retrain",
             retrain=RetrainPolicy(
                 threshold=_read(environ, "RETRAIN_THRESHOLD", "200", _positive_count),

@@ -36,6 +36,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "ingestion": (WORDS | {"envelopes"}, {"msgspec"}),
     "telemetry": (WORDS | {"envelopes", "ingestion"}, {"msgspec"}),
     "feedback": (WORDS | {"feedback", "storage"}, {"msgspec", "itsdangerous"} | AZURE),
+    # What predictions leave behind: counts and, where asked for, samples.
+    "background": (WORDS, set()),
+    "usage": (WORDS | {"background", "feedback"}, {"msgspec"}),
+    "samples": (WORDS | {"background", "feedback"}, {"msgspec"}),
     "acceptance": (WORDS, {"msgspec"}),
     "corrections": (WORDS | {"acceptance", "feedback", "services", "telemetry"}, {"msgspec"}),
     # Its records and decision are pure; the tick works on the borders that services hands it.
@@ -44,14 +48,19 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"msgspec"},
     ),
     "services": (
-        WORDS | {"blobs", "cache", "registry", "serving", "feedback", "classifier", "telemetry"},
+        WORDS
+        | {"blobs", "cache", "registry", "serving", "feedback", "classifier", "telemetry"}
+        | {"usage", "samples"},
         {"msgspec"} | AZURE,
     ),
     "api": (WORDS, {"msgspec"}),
     "openapi": (WORDS | {"api"}, {"msgspec"}),
     "explanations": (WORDS | {"serving"}, {"msgspec"}),
     "page": (set(), set()),
-    "predictions": (WORDS | {"api", "feedback", "serving", "telemetry"}, {"msgspec"}),
+    "predictions": (
+        WORDS | {"api", "feedback", "serving", "telemetry", "usage", "samples"},
+        {"msgspec"},
+    ),
     # The doors: services, records, errors, and what one call needs.
     "commands": (
         WORDS
