@@ -146,7 +146,7 @@ def erase(user: str, services: Services) -> Erasure:
     names = {pseudonyms.of(user), pseudonyms.known_as(user)}
     # Samples first, and by the texts: once these are emptied, nobody can tell which they were.
     texts = [text_key(each.text) for name in names for each in services.corrections.of_user(name)]
-    samples = services.samples.remove(texts)
+    samples = [services.samples.remove(texts)]
     erased = [
         correction for name in sorted(names) for correction in services.corrections.erase_user(name, now=now)
     ]
@@ -161,10 +161,10 @@ def erase(user: str, services: Services) -> Erasure:
         )
     return Erasure(
         corrections=len(erased),
-        queued=_erase_queued(services.queue, names, services, now),
-        poison=_erase_queued(services.poison_queue, names, services, now),
+        queued=_erase_queued(services.queue, names, services, now, samples),
+        poison=_erase_queued(services.poison_queue, names, services, now, samples),
         quarantined=sum(services.quarantine.erase_user(name) for name in names),
-        samples=samples,
+        samples=sum(samples),
         cycles=cycles,
         remaining=remaining,
     )
@@ -195,7 +195,10 @@ def apply_retention(services: Services) -> int:
     return count
 
 
-def _erase_queued(queue: MessageQueue, names: set[str], services: Services, now: datetime) -> int:
+def _erase_queued(
+    queue: MessageQueue, names: set[str], services: Services, now: datetime, samples: list[int]
+) -> int:
+    """Remove a person's messages, return how many; append to `samples` how many of those went with them."""
     store = services.corrections
 
     def decide(message: Queued) -> Literal["keep", "delete"]:
@@ -205,7 +208,7 @@ def _erase_queued(queue: MessageQueue, names: set[str], services: Services, now:
         # Leaves a tombstone, since its user is erased: whoever asks for it learns that it is gone.
         with suppress(InvalidMessage):
             correction = read_message(message.body)
-            services.samples.remove([text_key(correction.text)])
+            samples.append(services.samples.remove([text_key(correction.text)]))
             store.add(correction, now=now)
         return "delete"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from sentiment.api import Batch
@@ -77,8 +76,8 @@ def _keep(
         [answered] if isinstance(answered, TextAnswer) else answered.documents
     )
     if counts is not None:
-        for label, n in Counter(each.label for each in answers).items():
-            counts.add(version, label, n)
+        for each in answers:
+            counts.add(version, each.label)
     if samples is not None and samples.on:
         texts = (
             [request.text] if isinstance(request, TextRequest) else [one.text for one in request.documents]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -37,6 +38,26 @@ class RetrainPolicy(Struct, frozen=True, kw_only=True):
     job_timeout_hours: float
     #: How long a published version may wait for its deployment.
     deploy_timeout_hours: float
+
+
+class GithubDeployment(Struct, frozen=True, kw_only=True):
+    """The repository whose workflow promotes, and what to sign in with."""
+
+    #: Of the API; another one for GitHub Enterprise Server.
+    endpoint: str
+    #: owner/name
+    repository: str
+    token: str
+
+
+class DevopsDeployment(Struct, frozen=True, kw_only=True):
+    """The Azure Pipelines pipeline that promotes, and what to sign in with."""
+
+    endpoint: str
+    organization: str
+    project: str
+    pipeline: int
+    token: str
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -71,6 +92,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     sample_predictions: float
     retrain_container: str
     retrain: RetrainPolicy
+    #: Who moves the champion pointer to a candidate that passed the gate: the pipeline
+    #: itself, or the deployment below.
+    deploy_mode: Literal["direct", "github", "devops"]
+    deployment: GithubDeployment | DevopsDeployment | None
+    #: How long a promotion is watched, 0: not at all.
+    watch_hours: float
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -80,6 +107,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             SettingsError: a setting is missing or malformed; the message names it,
                 what it must be and what it is.
         """
+        deploy_mode = _read(environ, "DEPLOY_MODE", "direct", _deploy_mode)
         connection_string = environ.get("AzureWebJobsStorage") or None
         blob_service_uri = environ.get("AzureWebJobsStorage__blobServiceUri") or None
         account_name = environ.get("AzureWebJobsStorage__accountName")
@@ -127,6 +155,9 @@ class Settings(Struct, frozen=True, kw_only=True):
                 job_timeout_hours=_read(environ, "RETRAIN_JOB_TIMEOUT_HOURS", "24", _hours),
                 deploy_timeout_hours=_read(environ, "RETRAIN_DEPLOY_TIMEOUT_HOURS", "72", _hours),
             ),
+            deploy_mode=deploy_mode,
+            deployment=_deployment(environ, deploy_mode),
+            watch_hours=_read(environ, "WATCH_HOURS", "24", _hours_or_none),
         )
 
 
@@ -140,6 +171,9 @@ DEVELOPMENT_STORAGE = (
     "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
 )
 
+_DEPLOY_MODES: tuple[Literal["direct", "github", "devops"], ...] = ("direct", "github", "devops")
+_REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SHORTEST_KEY = 16
 _INGESTION_SUFFIX = "services.visualstudio.com"
 _LONGEST_DAYS = 36_500
@@ -160,6 +194,73 @@ def _positive_number(value: str) -> float:
     if not 0.0 < number < float("inf"):
         raise ValueError(f"must be a positive number, got {value!r}")
     return number
+
+
+def _deploy_mode(value: str) -> Literal["direct", "github", "devops"]:
+    for mode in _DEPLOY_MODES:
+        if value == mode:
+            return mode
+    raise ValueError(f"must be {', '.join(_DEPLOY_MODES[:-1])} or {_DEPLOY_MODES[-1]}, got {value!r}")
+
+
+def _deployment(environ: Mapping[str, str], mode: str) -> GithubDeployment | DevopsDeployment | None:
+    """Read what `mode` needs, all of it; what another mode would need is not looked at."""
+
+    def needed(value: str) -> str:
+        if not value:
+            raise ValueError(f"is not set, and DEPLOY_MODE is {mode}")
+        return value
+
+    def secret(value: str) -> str:
+        # A line break would end the header it travels in; the value stays out of the message.
+        if not (needed(value).isascii() and value.isprintable() and " " not in value):
+            raise ValueError("must be a token: printable characters without spaces")
+        return value
+
+    if mode == "github":
+        return GithubDeployment(
+            endpoint=_read(environ, "DEPLOY_ENDPOINT", "https://api.github.com", _endpoint),
+            repository=_read(
+                environ, "DEPLOY_GITHUB_REPOSITORY", "", lambda value: _repository(needed(value))
+            ),
+            token=_read(environ, "DEPLOY_GITHUB_TOKEN", "", secret),
+        )
+    if mode == "devops":
+        return DevopsDeployment(
+            endpoint=_read(environ, "DEPLOY_ENDPOINT", "https://dev.azure.com", _endpoint),
+            organization=_read(environ, "DEPLOY_DEVOPS_ORGANIZATION", "", needed),
+            project=_read(environ, "DEPLOY_DEVOPS_PROJECT", "", needed),
+            pipeline=_read(
+                environ, "DEPLOY_DEVOPS_PIPELINE_ID", "", lambda value: _positive_count(needed(value))
+            ),
+            token=_read(environ, "DEPLOY_DEVOPS_TOKEN", "", secret),
+        )
+    return None
+
+
+def _repository(value: str) -> str:
+    if not _REPOSITORY.fullmatch(value):
+        raise ValueError(f"must be owner/name, got {value!r}")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    try:
+        address = urlsplit(value)
+        # Reading the port is what checks it.
+        usable = address.hostname and address.port != 0 and not address.query and not address.fragment
+    except ValueError:
+        usable = False
+    if not usable or address.username:
+        raise ValueError(f"must be an https address without a name or a query, got {value!r}")
+    # A token must not travel in the open; on this machine nobody else listens.
+    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in _LOOPBACK):
+        raise ValueError(f"must begin with https://, got {value!r}")
+    return value.rstrip("/")
+
+
+def _hours_or_none(value: str) -> float:
+    return 0.0 if value == "0" else _hours(value)
 
 
 def _share(value: str) -> float:
