@@ -16,6 +16,9 @@
     │   ├── ModelConflict        a version exists with other content, or the
     │   │                        champion changed meanwhile                  (.version)
     │   └── ExportError          an exported model lost too much
+    ├── RetrainError
+    │   ├── CycleConflict        a cycle cannot be started or cancelled now
+    │   └── DamagedRecord        a record of the loop cannot be read         (.name)
     └── StoreUnavailable         storage did not answer; worth another try   (.operation)
 
 Each carries data beside its message: what was wrong, where, and what to do.
@@ -155,6 +158,22 @@ class ModelConflict(ModelError):
 
 class ExportError(ModelError):
     """An exported model lost too much against the one it was made from."""
+
+
+class RetrainError(SentimentError):
+    """The root of what can be wrong with the retraining loop."""
+
+
+class CycleConflict(RetrainError):
+    """A cycle cannot be started or cancelled now: another is running, or another tick is at work."""
+
+
+class DamagedRecord(RetrainError):
+    """A record in the container of the retraining loop cannot be read; `name` is its blob."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
 
 
 class StoreUnavailable(SentimentError):
