@@ -19,6 +19,9 @@
     ├── RetrainError
     │   ├── CycleConflict        a cycle cannot be started or cancelled now
     │   └── DamagedRecord        a record of the loop cannot be read         (.name)
+    ├── PipelineError
+    │   ├── PipelineUnavailable  Azure ML did not answer; worth another try  (.operation)
+    │   └── PipelineRefused      Azure ML refuses, and will go on refusing   (.operation)
     └── StoreUnavailable         storage did not answer; worth another try   (.operation)
 
 Each carries data beside its message: what was wrong, where, and what to do.
@@ -182,3 +185,19 @@ class StoreUnavailable(SentimentError):
     def __init__(self, operation: str, message: str) -> None:
         super().__init__(f"{operation}: {message}")
         self.operation = operation
+
+
+class PipelineError(SentimentError):
+    """The root of what can be wrong with a call to Azure ML; `operation` says which call."""
+
+    def __init__(self, operation: str, message: str) -> None:
+        super().__init__(f"{operation}: {message}")
+        self.operation = operation
+
+
+class PipelineUnavailable(PipelineError):
+    """Azure ML did not answer, or refused for now; the same call may go through later."""
+
+
+class PipelineRefused(PipelineError):
+    """Azure ML refuses the call, and will until somebody mends what the message names."""
