@@ -140,14 +140,15 @@ class Blobs:
         condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
         return self._write(name, data, overwrite=True, **condition, **({"lease": lease} if lease else {}))
 
-    def lease(self, name: str, seconds: int) -> str | None:
+    def lease(self, name: str, seconds: int, *, lease: str | None = None) -> str | None:
         """Keep everybody else from writing a blob that is there, for 15 to 60 seconds; None when it is kept.
 
-        It ends by itself, so that a process that died holds nobody up for longer.
+        It ends by itself, so that a process that died holds nobody up for longer;
+        with `lease`, one that was had before goes on, or begins anew.
         """
         with storage_errors(f"lease {name}"):
             try:
-                return str(self._container.get_blob_client(name).acquire_lease(seconds).id)
+                return str(self._container.get_blob_client(name).acquire_lease(seconds, lease_id=lease).id)
             except HttpResponseError as error:
                 if error_code(error) in _LEASED:
                     return None

@@ -95,7 +95,10 @@ def _enough(counts: TickCounts, policy: RetrainPolicy, now: datetime) -> str | N
 def _too_few(counts: TickCounts, policy: RetrainPolicy, now: datetime) -> str:
     said = f"{counts.errors} accepted errors of {policy.threshold}"
     if counts.errors and _oldest_for(counts, now) > policy.max_age_days:
-        return f"{said}; the oldest is older than {policy.max_age_days:g} days, but {policy.min_errors} are needed"
+        return (
+            f"{said}; the oldest is older than {policy.max_age_days:g} days, "
+            f"but then {policy.min_errors} are needed"
+        )
     if counts.errors >= policy.min_errors:
         return f"{said}; the oldest is {_oldest_for(counts, now):.1f} of {policy.max_age_days:g} days old"
     return said

@@ -52,14 +52,28 @@ class HeldState:
             assert before.cycle == state.cycle, "a cycle goes on under its number"
         else:
             assert state.phase in _EDGES[before.phase], f"no way from {before.phase} to {state.phase}"
+        etag = self._etag
+        if not self._write(state) and self.state == before and self._etag == etag:
+            # Only the lease has run out: it begins anew if nobody else has taken it.
+            self.renew()
+            self._write(state)
+        if self.state != state:
+            raise _overtaken(self._blobs)
+
+    def renew(self) -> None:
+        """Keep the state for another while.
+
+        Raises:
+            CycleConflict: the lease has run out, and another tick has it.
+        """
+        if self._blobs.lease(STATE, LEASE_SECONDS, lease=self._lease) is None:
+            raise _overtaken(self._blobs)
+
+    def _write(self, state: State) -> bool:
         done = self._blobs.replace(STATE, encode(state), self._etag, lease=self._lease)
+        # Also where it failed: the SDK repeats a request whose answer was lost, and meets its own work.
         self.state, self._etag = _read(self._blobs)
-        # The SDK repeats a request whose answer was lost, and then meets its own work.
-        if not done and self.state != state:
-            raise CycleConflict(
-                f"{self._blobs.container}/{STATE} was changed by another tick meanwhile, or the lease on it "
-                "was lost: this tick stops here, the next one goes on from what is there"
-            )
+        return done
 
 
 @contextmanager
@@ -115,6 +129,13 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
         raise DamagedRecord(name, f"cannot be read: {error}") from error
 
 
+def _overtaken(blobs: Blobs) -> CycleConflict:
+    return CycleConflict(
+        f"{blobs.container}/{STATE} was changed by another tick meanwhile, or is kept by one: "
+        "this tick stops here, the next one goes on from what is there"
+    )
+
+
 def _read(blobs: Blobs) -> tuple[State, str]:
     content = blobs.read(STATE)
     if content is None:
@@ -126,7 +147,7 @@ def _state(content: Content) -> State:
     state = decode(content.data, State, STATE)
     for time in (state.started_at, state.ended_at, state.published_at):
         try:
-            aware = not time or datetime.fromisoformat(time).tzinfo
+            aware = not time or datetime.fromisoformat(time).tzinfo is not None
         except ValueError:
             aware = False
         if not aware:
