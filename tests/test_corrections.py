@@ -104,6 +104,7 @@ def world(emulator: Azurite, tmp_path: Path) -> Iterator[World]:
         "FEEDBACK_SIGNING_KEYS": "a-key-of-some-length",
         "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),
         "PREDICT_THREADS": "1",
+        "RETRAIN_SCHEDULE": "0 0 3 1 1 *",
         "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
         "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00",
         "AzureFunctionsJobHost__extensions__queues__maxDequeueCount": "2",
