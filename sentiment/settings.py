@@ -60,6 +60,27 @@ class DevopsDeployment(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class AzureML(Struct, frozen=True, kw_only=True):
+    """Where retraining runs: a workspace of Azure ML, and what its pipeline is given."""
+
+    subscription_id: str
+    resource_group: str
+    workspace: str
+    endpoint: str
+    #: Sent instead of a token of the app's identity; None: the identity signs in.
+    token: str | None
+    #: The registered pipeline component, as `name:version`.
+    component: str
+    #: What steps run on that name no compute of their own; None: as the component says.
+    compute: str | None
+    #: Data assets of the workspace (`azureml:name:version`) or addresses.
+    base_data: str
+    validation_data: str
+    golden_data: str
+    #: For one operation, with all its tries.
+    timeout_seconds: float
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set from outside, checked."""
 
@@ -98,6 +119,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     deployment: GithubDeployment | DevopsDeployment | None
     #: How long a promotion is watched, 0: not at all.
     watch_hours: float
+    #: None: nothing is retrained.
+    azureml: AzureML | None
+
+    @property
+    def storage_account(self) -> str | None:
+        """The account's name where the app signs in with its identity; None with a connection string."""
+        return (
+            (urlsplit(self.blob_service_uri).hostname or "").split(".")[0] if self.blob_service_uri else None
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -158,6 +188,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             deploy_mode=deploy_mode,
             deployment=_deployment(environ, deploy_mode),
             watch_hours=_read(environ, "WATCH_HOURS", "24", _hours_or_none),
+            azureml=_azureml(environ),
         )
 
 
@@ -173,7 +204,6 @@ DEVELOPMENT_STORAGE = (
 
 _DEPLOY_MODES: tuple[Literal["direct", "github", "devops"], ...] = ("direct", "github", "devops")
 _REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SHORTEST_KEY = 16
 _INGESTION_SUFFIX = "services.visualstudio.com"
 _LONGEST_DAYS = 36_500
@@ -242,21 +272,6 @@ def _repository(value: str) -> str:
     if not _REPOSITORY.fullmatch(value):
         raise ValueError(f"must be owner/name, got {value!r}")
     return value
-
-
-def _endpoint(value: str) -> str:
-    try:
-        address = urlsplit(value)
-        # Reading the port is what checks it.
-        usable = address.hostname and address.port != 0 and not address.query and not address.fragment
-    except ValueError:
-        usable = False
-    if not usable or address.username:
-        raise ValueError(f"must be an https address without a name or a query, got {value!r}")
-    # A token must not travel in the open; on this machine nobody else listens.
-    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in _LOOPBACK):
-        raise ValueError(f"must begin with https://, got {value!r}")
-    return value.rstrip("/")
 
 
 def _hours_or_none(value: str) -> float:
@@ -351,6 +366,69 @@ def _ingestion(value: str) -> Ingestion | None:
             "must have an IngestionEndpoint that is an http(s) address, without a name or a query"
         )
     return Ingestion(key, endpoint.rstrip("/"))
+
+
+def _azureml(environ: Mapping[str, str]) -> AzureML | None:
+    """Return the workspace that the settings name, None when they name none."""
+    named = ("AZUREML_SUBSCRIPTION_ID", "AZUREML_RESOURCE_GROUP", "AZUREML_WORKSPACE")
+    if not any(environ.get(key, "").strip() for key in named):
+        return None
+    token = _read(environ, "AZUREML_TOKEN", "", str) or None
+    endpoint = _read(environ, "AZUREML_ENDPOINT", "https://management.azure.com", _endpoint)
+    if endpoint.startswith("http:") and token is None:
+        raise SettingsError(
+            "AZUREML_TOKEN",
+            "is not set: the app's identity signs in over https only, and the endpoint is http",
+        )
+    return AzureML(
+        subscription_id=_read(environ, "AZUREML_SUBSCRIPTION_ID", "", _one_part),
+        resource_group=_read(environ, "AZUREML_RESOURCE_GROUP", "", _one_part),
+        workspace=_read(environ, "AZUREML_WORKSPACE", "", _one_part),
+        endpoint=endpoint,
+        token=token,
+        component=_read(environ, "AZUREML_COMPONENT", "sentiment_retrain:1", _versioned),
+        compute=_read(environ, "AZUREML_COMPUTE", "", str) or None,
+        base_data=_read(environ, "RETRAIN_BASE_DATA", "azureml:sentiment-base:1", _data),
+        validation_data=_read(environ, "RETRAIN_VALIDATION_DATA", "azureml:sentiment-validation:1", _data),
+        golden_data=_read(environ, "RETRAIN_GOLDEN_DATA", "azureml:sentiment-golden:1", _data),
+        timeout_seconds=_read(environ, "AZUREML_TIMEOUT_SECONDS", "60", _positive_number),
+    )
+
+
+def _endpoint(value: str) -> str:
+    try:
+        address = urlsplit(value)
+        here = address.hostname in ("localhost", "127.0.0.1", "::1")
+        # Reading the port is what checks it. A token goes over plain http to this machine only.
+        usable = address.hostname and address.port != 0 and (address.scheme == "https" or here)
+    except ValueError:
+        usable = False
+    if not usable or address.scheme not in ("http", "https") or address.query or address.username:
+        raise ValueError(f"must be an https address (http on this machine only), got {value!r}")
+    return value.rstrip("/")
+
+
+def _one_part(value: str) -> str:
+    if not re.fullmatch(r"[\w.()-]+", value):
+        raise ValueError(
+            f"must be a name without slashes or spaces, got {value!r}"
+            if value
+            else "is not set: retraining needs AZUREML_SUBSCRIPTION_ID, AZUREML_RESOURCE_GROUP and "
+            "AZUREML_WORKSPACE, or none of them"
+        )
+    return value
+
+
+def _versioned(value: str) -> str:
+    if not re.fullmatch(r"[\w.-]+:[\w.-]+", value):
+        raise ValueError(f"must be a component's name:version, got {value!r}")
+    return value
+
+
+def _data(value: str) -> str:
+    if not re.fullmatch(r"azureml:[\w.-]+:[\w.-]+", value) and not urlsplit(value).path.startswith("/"):
+        raise ValueError(f"must be azureml:name:version or an address, got {value!r}")
+    return value
 
 
 def _keys(value: str) -> tuple[str, ...]:

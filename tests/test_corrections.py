@@ -108,6 +108,7 @@ def world(emulator: Azurite, tmp_path: Path) -> Iterator[World]:
         "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),
         "PREDICT_THREADS": "1",
         "SAMPLE_PREDICTIONS": "1",
+        "RETRAIN_SCHEDULE": "0 0 3 1 1 *",
         "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
         "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00",
         "AzureFunctionsJobHost__extensions__queues__maxDequeueCount": "2",

@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "cache": (WORDS, {"msgspec"}),
     "storage": (WORDS, AZURE),
     "blobs": (WORDS | {"storage"}, {"msgspec"} | AZURE),
+    "pipelines": (WORDS, {"msgspec"} | AZURE),
     "registry": (WORDS | {"cache", "blobs"}, {"msgspec"} | AZURE),
     "serving": (WORDS | {"registry"}, {"msgspec"}),
     # The road to Application Insights; telemetry.py is its door.
@@ -44,7 +45,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "corrections": (WORDS | {"acceptance", "feedback", "services", "telemetry"}, {"msgspec"}),
     # Its records and decision are pure; the tick works on the borders that services hands it.
     "retrain": (
-        WORDS | {"retrain", "acceptance", "blobs", "feedback", "registry", "services", "telemetry"},
+        WORDS
+        | {"retrain", "acceptance", "blobs", "feedback", "pipelines", "registry", "services", "telemetry"},
         {"msgspec"},
     ),
     "services": (
@@ -65,7 +67,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "commands": (
         WORDS
         | {"commands", "services", "registry", "classifier", "evaluation", "training"}
-        | {"acceptance", "corrections", "feedback"},
+        | {"acceptance", "corrections", "feedback", "retrain"},
         {"msgspec", "numpy"},
     ),
     "__main__": ({"commands", "errors"}, set()),

@@ -94,8 +94,9 @@ class State(Struct, frozen=True, kw_only=True):
     vanished: int = 0
     #: Why the job is to be stopped; empty: it is not.
     stop: str = ""
-    #: When its version was handed to a deployment.
-    deployed_at: str | None = None
+    #: When its version was found to wait for a deployment, and whether that was asked for.
+    published_at: str | None = None
+    deployed: bool = False
     #: Why and when it ended, with which version, and whether the gate had refused it.
     why: str = ""
     ended_at: str | None = None
@@ -103,7 +104,7 @@ class State(Struct, frozen=True, kw_only=True):
     refused: bool = False
     #: Failures and refusals in a row: what the wait before the next start doubles with.
     failures: int = 0
-    #: The cycles before this one, the latest first.
+    #: The latest cycles that are over, the last one first.
     past: tuple[PastCycle, ...] = ()
 
 
@@ -133,7 +134,7 @@ class TickRecord(Struct, frozen=True, kw_only=True):
     after: Phase | None
     cycle: int
     counts: TickCounts | None
-    #: Why a cycle was started or not; empty while one runs.
+    #: Why a cycle was started or not; empty where nothing was counted.
     decision: str
     did: tuple[str, ...]
     #: What the watch over the last promotion said.
