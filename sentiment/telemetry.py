@@ -160,6 +160,10 @@ class Telemetry:
         """Tell that a champion does not serve, why, and which version goes on instead."""
         self._event("ModelRefused", model_version=version, sha256=sha256, reason=reason, serving=serving)
 
+    def model_rolled_back(self, *, version: str, to: str, by: str, reason: str) -> None:
+        """Tell that a version was taken out of service for good, for which other one, by whom and why."""
+        self._event("ModelRolledBack", model_version=version, to=to, by=by, reason=reason)
+
     def retrain_tick(
         self,
         *,

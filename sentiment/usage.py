@@ -27,7 +27,7 @@ from sentiment.records import LABELS, Label
 logger = logging.getLogger(__name__)
 
 #: Counts reach the table at most so many seconds late; a killed process loses no more.
-FLUSH_SECONDS = 15.0
+FLUSH_SECONDS = 5.0
 
 # Versions and hours that wait to be written while storage is gone: more than a week of them.
 _MOST_ROWS = 500

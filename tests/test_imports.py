@@ -46,7 +46,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     # Its records and decision are pure; the tick works on the borders that services hands it.
     "retrain": (
         WORDS
-        | {"retrain", "acceptance", "blobs", "feedback", "pipelines", "registry", "services", "telemetry"},
+        | {"retrain", "acceptance", "blobs", "feedback", "pipelines", "registry", "services", "telemetry"}
+        | {"corrections"},
         {"msgspec"},
     ),
     "services": (

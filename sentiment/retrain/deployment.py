@@ -1,6 +1,6 @@
 """Hands a candidate that passed the gate to the deployment that may promote it.
 
-`direct`: the pipeline's last step has moved the pointer, there is nothing to hand over.
+`direct`: the pipeline's last step moves the pointer itself, there is nobody to hand it to.
 `github`: a repository dispatch `model-candidate` starts a workflow
 (https://docs.github.com/rest/repos/repos#create-a-repository-dispatch-event).
 `devops`: a run of a pipeline is queued
@@ -76,14 +76,18 @@ class _Request(NamedTuple):
 def deploy(
     outcome: Outcome, deployment: GithubDeployment | DevopsDeployment | None, limits: Limits | None = None
 ) -> None:
-    """Hand a published candidate to `deployment`; None, for mode `direct`, is nothing to do.
+    """Hand a published candidate to `deployment`, which is None in mode `direct`.
 
     Raises:
         DeploymentUnavailable: the service does not answer, or not now; worth another try.
-        DeploymentRefused: it refuses, or there is no version to hand over.
+        DeploymentRefused: it refuses, or there is nobody or no version to ask for.
     """
     if deployment is None:
-        return
+        raise DeploymentRefused(
+            f"deploy {outcome.version}",
+            "DEPLOY_MODE is direct, and yet its pipeline left the promotion to a deployment: "
+            f"run 'python -m sentiment models promote {outcome.version} --cycle {outcome.cycle}'",
+        )
     if outcome.verdict != "published" or outcome.version is None or outcome.sha256 is None:
         raise DeploymentRefused(
             f"deploy cycle {outcome.cycle}", f"its outcome is {outcome.verdict}: no version waits for it"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from sentiment.errors import PipelineRefused
-from sentiment.retrain.records import Outcome
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+from sentiment.records import Label
+from sentiment.retrain.deployment import deploy
 from sentiment.retrain.tick import Parts, Retraining
+from sentiment.retrain.watch import watch
 from sentiment.services import Services
 
 
@@ -23,15 +29,17 @@ def retraining(services: Services) -> Retraining:
             policy=services.settings.retrain,
             user_cap=services.settings.feedback_user_cap,
             jobs=None,
-            deploy=_no_deployment,
-            watch=lambda: None,
-            predictions=lambda since: {},
+            deploy=lambda outcome: deploy(outcome, services.settings.deployment),
+            watch=lambda: watch(services, datetime.now(UTC)),
+            predictions=partial(_predictions, services),
         )
     )
 
 
-def _no_deployment(outcome: Outcome) -> None:
-    raise PipelineRefused(
-        f"deploy {outcome.version}",
-        "this app has no deployment to ask: promote the version with 'python -m sentiment models promote'",
-    )
+def _predictions(services: Services, since: str) -> Mapping[Label, int]:
+    """Return how many predictions of each class were made since a time, by whichever version."""
+    began = datetime.fromisoformat(since) if since else datetime.fromtimestamp(0, UTC)
+    made: Counter[Label] = Counter()
+    for of_version in services.prediction_counts.counts(began, datetime.now(UTC)).values():
+        made.update(of_version)
+    return made

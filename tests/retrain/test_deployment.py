@@ -136,9 +136,10 @@ def test_azure_devops_is_asked_for_a_run(service: Service, devops: DevopsDeploym
     assert (scheme, base64.b64decode(credentials)) == ("Basic", f":{TOKEN}".encode())
 
 
-def test_direct_has_nothing_to_hand_over(service: Service) -> None:
-    """The pipeline has moved the pointer."""
-    deploy(OUTCOME, None, QUICK)
+def test_without_a_deployment_a_person_has_to_promote(service: Service) -> None:
+    """The pipeline ran with another mode than the app: nobody would ever promote it."""
+    with pytest.raises(DeploymentRefused, match="models promote tiny-2 --cycle 7"):
+        deploy(OUTCOME, None, QUICK)
     assert service.asked == []
 
 
