@@ -126,6 +126,34 @@ class CorrectionStore(CorrectionReader):
                 return True
         return False
 
+    def unlearn(self, id: str, cycle: int) -> bool:
+        """Have a correction wait again, as before `cycle` learned from it; False if it did not, or is erased.
+
+        For a cycle whose model was taken out of service again.
+
+        Raises:
+            CorrectionNotFound: there is none with this id.
+        """
+        for _ in range(_TRIES):
+            row = self._table.read(_shard(id), f"c|{id}")
+            if row is None:
+                raise CorrectionNotFound(id)
+            before = _correction(row)
+            if before.erased_at is not None or before.cycle != cycle:
+                return False
+            waiting = msgspec.structs.replace(before, cycle=None)
+            changes: list[Change] = [("replace", _row(waiting)), ("create", _waiting(waiting))]
+            if self._table.change(changes, etag=row["etag"]):
+                return True
+        return False
+
+    def of_user(self, user: str) -> Iterator[Correction]:
+        """Yield what is stored of a pseudonym."""
+        for id in self._ids_of(user):
+            row = self._table.read(_shard(id), f"c|{id}")
+            if row is not None and row.get("user") == user:
+                yield _correction(row)
+
     def erase_user(self, user: str, *, now: datetime) -> list[Correction]:
         """Empty every correction of a pseudonym and keep later deliveries out; return them as they were.
 
@@ -135,11 +163,10 @@ class CorrectionStore(CorrectionReader):
         if not self._table.change([("create", tombstone)]):
             self._table.change([("replace", tombstone)])
         erased = []
-        for shard in SHARDS:
-            for row in list(self._table.list(shard, f"u|{user}|", f"u|{user}}}", select=["RowKey"])):
-                emptied = self._empty(row["RowKey"].rpartition("|")[2], now)
-                if emptied is not None:
-                    erased.append(emptied)
+        for id in self._ids_of(user):
+            emptied = self._empty(id, now)
+            if emptied is not None:
+                erased.append(emptied)
         return erased
 
     def erase_before(self, limit: datetime, *, now: datetime) -> int:
@@ -150,6 +177,11 @@ class CorrectionStore(CorrectionReader):
             if correction.erased_at is None and correction.stored_at < oldest:
                 count += self._empty(correction.id, now) is not None
         return count
+
+    def _ids_of(self, user: str) -> Iterator[str]:
+        for shard in SHARDS:
+            for row in list(self._table.list(shard, f"u|{user}|", f"u|{user}}}", select=["RowKey"])):
+                yield row["RowKey"].rpartition("|")[2]
 
     def _is_erased(self, user: str, made_at: datetime) -> bool:
         row = self._table.read(_USERS, f"x|{user}")

@@ -134,7 +134,7 @@ class TickRecord(Struct, frozen=True, kw_only=True):
     after: Phase | None
     cycle: int
     counts: TickCounts | None
-    #: Why a cycle was started or not; empty while one runs.
+    #: Why a cycle was started or not; empty where nothing was counted.
     decision: str
     did: tuple[str, ...]
     #: What the watch over the last promotion said.
