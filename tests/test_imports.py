@@ -47,8 +47,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "retrain": (
         WORDS
         | {"retrain", "acceptance", "blobs", "feedback", "pipelines", "registry", "services", "telemetry"}
-        | {"corrections"},
-        {"msgspec"},
+        | {"corrections", "evaluation"},
+        {"msgspec", "numpy"},
     ),
     "services": (
         WORDS

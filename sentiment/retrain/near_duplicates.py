@@ -144,9 +144,7 @@ def _shared(sets: _Sets, left: NDArray[np.int64], right: NDArray[np.int64]) -> N
     everything = np.repeat(np.arange(len(sizes)), sizes) * width + sets.members
     for part in _portions(sizes[left]):
         counts, starts = sizes[left[part]], sets.starts[left[part]]
-        asked = (
-            np.repeat(right[part], counts) * width + sets.members[_ranges(sets.starts[left[part]], counts)]
-        )
+        asked = np.repeat(right[part], counts) * width + sets.members[_ranges(starts, counts)]
         place = np.searchsorted(everything, asked)
         hit = everything[np.minimum(place, len(everything) - 1)] == asked
         pair = np.repeat(np.arange(len(counts)), counts)
@@ -173,7 +171,8 @@ def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
     values = np.sort(values)
     first = np.ones(len(values), dtype=np.bool_)
     first[1:] = values[1:] != values[:-1]
-    return values[first]
+    distinct: NDArray[np.int64] = values[first]
+    return distinct
 
 
 def _key(text: str) -> str:

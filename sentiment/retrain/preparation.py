@@ -21,7 +21,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -31,10 +31,13 @@ from sentiment.evaluation.data import LabelledTweets, read_tweets
 from sentiment.feedback.messages import text_key
 from sentiment.feedback.store import CorrectionReader
 from sentiment.manifest import MANIFEST, check_file, read_manifest
-from sentiment.records import LABELS, Correction, DataFingerprint, FileEntry, Label
+from sentiment.records import LABELS, Correction, DataFingerprint, FileEntry, Label, Sample
 from sentiment.registry import ModelRegistry
 from sentiment.retrain.near_duplicates import near_duplicate_pairs, near_duplicates
 from sentiment.retrain.records import CycleManifest
+from sentiment.retrain.state import encode
+
+T = TypeVar("T")
 
 CHAMPION_FOLDER = "champion"
 CYCLE = "cycle.json"
@@ -61,14 +64,6 @@ class Said(Struct, frozen=True, kw_only=True):
     cycle: int
     #: When it was said, ISO 8601 in UTC.
     at: str = ""
-
-
-class Sample(TypedDict):
-    """A prediction that nobody has corrected or confirmed, kept because sampling is on."""
-
-    text: str
-    predicted: Label
-    at: str
 
 
 class FeedbackRow(Struct, frozen=True, kw_only=True):
@@ -191,17 +186,17 @@ def _sampled(
     samples: Iterable[Sample], known: Collection[str], cycle: int, removed: Counter[str]
 ) -> list[FeedbackRow]:
     latest: dict[str, Sample] = {}
-    for sample in sorted(samples, key=lambda sample: (sample["at"], sample["predicted"], sample["text"])):
-        key = text_key(sample["text"])
+    for sample in sorted(samples, key=lambda sample: (sample.at, sample.predicted, sample.text)):
+        key = text_key(sample.text)
         reason = "sample of a corrected text" if key in known else "sample of the same text"
         removed[reason] += key in known or key in latest
         if key not in known:
             latest[key] = sample
     return [
         FeedbackRow(
-            label=sample["predicted"],
-            text=sample["text"],
-            predicted=sample["predicted"],
+            label=sample.predicted,
+            text=sample.text,
+            predicted=sample.predicted,
             kind="sample",
             cycle=cycle,
         )
@@ -247,7 +242,6 @@ def _said(correction: Correction, cycle: int) -> Said:
 
 def prepare(
     manifest: CycleManifest,
-    raw_manifest: bytes,
     *,
     corrections: CorrectionReader,
     registry: ModelRegistry,
@@ -284,6 +278,8 @@ def prepare(
     )
     if not rows.base:
         raise DataError(base, 0, "has no rows left: all of them are in validation, golden or held-out data")
+    # To the byte what the container holds: one function writes both.
+    raw_manifest = encode(manifest)
     files = {
         CYCLE: raw_manifest,
         FEEDBACK: _jsonl(rows.feedback),
@@ -316,33 +312,30 @@ def prepare(
     return fingerprints
 
 
-def read_fingerprints(folder: Path) -> Fingerprints:
-    """Return what a folder of data is.
-
-    Raises:
-        DataError: it is unfinished, or cannot be read.
-    """
-    path = folder / FINGERPRINTS
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Fingerprints)
-    except OSError as error:
-        raise DataError(path, 0, "is missing: this is no (finished) folder of 'step prepare'") from error
-    except msgspec.DecodeError as error:
-        raise DataError(path, 0, f"cannot be read: {error}") from error
-
-
 def read_cycle(folder: Path) -> CycleManifest:
     """Return the manifest of the cycle that a folder of data is for.
 
     Raises:
-        DataError: there is none, or it cannot be read.
+        DataError: the folder is unfinished, or a file of it cannot be read.
     """
-    path = folder / CYCLE
+    return _read_json(folder / CYCLE, CycleManifest)
+
+
+def read_fingerprints(folder: Path) -> Fingerprints:
+    """Return what a folder of data is.
+
+    Raises:
+        DataError: the folder is unfinished, or a file of it cannot be read.
+    """
+    return _read_json(folder / FINGERPRINTS, Fingerprints)
+
+
+def _read_json(path: Path, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CycleManifest)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
-        raise DataError(path, 0, "is missing: this is no folder of 'step prepare'") from error
-    except msgspec.DecodeError as error:
+        raise DataError(path, 0, "is missing: this is no (finished) folder of 'step prepare'") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(path, 0, f"cannot be read: {error}") from error
 
 
