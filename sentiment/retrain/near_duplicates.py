@@ -11,7 +11,6 @@ Similarity Joins in Data Cleaning", ICDE, finds the few pairs worth counting.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -91,7 +90,7 @@ def _shingle_sets(texts: Iterable[str]) -> _Sets:
     lengths = np.array([max(len(key), SHINGLE) for key in keys], dtype=np.int64)
     joined = "".join(key.ljust(SHINGLE, "\0") for key in keys)
     codes = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32)
-    used = np.zeros(sys.maxunicode + 1, dtype=np.uint64)
+    used = np.zeros(int(codes.max()) + 1, dtype=np.uint64)
     used[codes] = 1
     symbols = (np.cumsum(used, dtype=np.uint64) - used)[codes]
     # Numbers to the base of the alphabet: exact up to 7,131 distinct characters, and as
