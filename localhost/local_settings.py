@@ -22,8 +22,10 @@ from localhost.functions import DEFAULT_CONNECTION
 FILES = ("local.settings.json", "local.settings.json.example")
 #: Settings that must be secret, and so are made up once per machine when nobody sets them.
 MADE_UP = ("FEEDBACK_SIGNING_KEYS", "FEEDBACK_PSEUDONYM_KEY")
-#: Where the app keeps its models, if anybody says so.
-SHARED = ("MODEL_CONTAINER",)
+#: Where the app keeps its models and its retraining loop, if anybody says so.
+SHARED = ("MODEL_CONTAINER", "RETRAIN_CONTAINER")
+#: Settings that bindings name, for a file from before they were there.
+NAMED = {"RETRAIN_SCHEDULE": "0 */15 * * * *"}
 DEFAULT_PORT = 7071
 
 _EMULATOR = "UseDevelopmentStorage=true"
@@ -73,6 +75,7 @@ def read_local_settings(
     source, file = _read_file(folder)
     values = {
         "FUNCTIONS_WORKER_RUNTIME": "python",
+        **NAMED,
         "MODEL_CACHE_FOLDER": str((state_folder / "models").resolve()),
         **made_up.settings,
         **defaults,

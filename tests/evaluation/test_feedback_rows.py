@@ -10,9 +10,7 @@ from sentiment.errors import DataError
 from sentiment.evaluation.feedback_rows import FeedbackRow, encode_feedback, read_feedback
 
 ROWS = [
-    FeedbackRow(
-        label="negative", text="late again\u2028really", predicted="positive", kind="error", cycle=2
-    ),
+    FeedbackRow(label="negative", text="late again\u2028really", predicted="positive", kind="error", cycle=2),
     FeedbackRow(label="neutral", text="lands at nine", predicted="neutral", kind="confirmation", cycle=3),
 ]
 
