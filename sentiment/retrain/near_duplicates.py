@@ -162,7 +162,8 @@ def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.
     """Return start, start + 1, ... for each of `starts`, `counts` of them, one after another."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - counts), counts)
+    ranges: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - counts), counts)
+    return ranges
 
 
 def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -170,8 +171,7 @@ def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
     values = np.sort(values)
     first = np.ones(len(values), dtype=np.bool_)
     first[1:] = values[1:] != values[:-1]
-    distinct: NDArray[np.int64] = values[first]
-    return distinct
+    return values[first]
 
 
 def _key(text: str) -> str:

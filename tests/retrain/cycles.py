@@ -49,6 +49,46 @@ def write_tsv(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
+def write_gate(folder: Path, verdict: str = "promote", *reasons: str) -> Path:
+    """Write what the gate says into a folder of its own, and return that."""
+    gate = folder / f"gate-{verdict}"
+    gate.mkdir(exist_ok=True)
+    said = {"schema": 1, "verdict": verdict, "reasons": reasons, "checks": []}
+    (gate / "gate.json").write_text(json.dumps(said), encoding="utf-8")
+    (gate / "gate.md").write_text(f"# {verdict}\n", encoding="utf-8")
+    return gate
+
+
+def correction(id: str, text: str) -> CorrectionMessage:
+    """Return an error, each of a user of its own: predicted positive, corrected to negative."""
+    return CorrectionMessage(
+        schema=1,
+        id=id,
+        text=text,
+        predicted="positive",
+        corrected="negative",
+        model_version="tiny-1",
+        source="test",
+        user=id,
+        created_at=NOW,
+    )
+
+
+def cycle_manifest(champion: Path, *errors: str, cycle: int = 1) -> CycleManifest:
+    version, digest = read_manifest(champion)
+    return CycleManifest(
+        cycle=cycle,
+        created_at=NOW.isoformat(),
+        reason="enough errors",
+        champion=version.version,
+        champion_sha256=digest,
+        errors=tuple(sorted(errors)),
+        confirmations=(),
+        predictions={},
+        corrected={},
+    )
+
+
 class Cycle:
     """One cycle, its champion being `tiny-1`; every store is the test's own and behind one wire."""
 
@@ -79,33 +119,12 @@ class Cycle:
             with cycle.table:
                 yield cycle
 
-    def say(self, id: str, text: str, corrected: Label = "negative", predicted: Label = "positive") -> str:
-        message = CorrectionMessage(
-            schema=1,
-            id=id,
-            text=text,
-            predicted=predicted,
-            corrected=corrected,
-            model_version="tiny-1",
-            source="test",
-            user=id,
-            created_at=NOW,
-        )
-        assert self.store.add(message, now=NOW)
+    def say(self, id: str, text: str) -> str:
+        assert self.store.add(correction(id, text), now=NOW)
         return id
 
-    def decide(self, *errors: str, confirmations: tuple[str, ...] = (), cycle: int = 1) -> CycleManifest:
-        manifest = CycleManifest(
-            cycle=cycle,
-            created_at=NOW.isoformat(),
-            reason="enough errors",
-            champion="tiny-1",
-            champion_sha256=read_manifest(self.champion)[1],
-            errors=tuple(sorted(errors)),
-            confirmations=confirmations,
-            predictions={},
-            corrected={},
-        )
+    def decide(self, *errors: str, cycle: int = 1) -> CycleManifest:
+        manifest = cycle_manifest(self.champion, *errors, cycle=cycle)
         self.blobs.create_container()
         write_manifest(self.blobs, manifest)
         return manifest
@@ -126,12 +145,7 @@ class Cycle:
         return folder if folder.exists() else make_model_folder(folder, version, bias, parent=parent)
 
     def gate(self, verdict: str = "promote", *reasons: str) -> Path:
-        folder = self.folder / f"gate-{verdict}"
-        folder.mkdir(exist_ok=True)
-        said = {"schema": 1, "verdict": verdict, "reasons": reasons, "checks": []}
-        (folder / "gate.json").write_text(json.dumps(said), encoding="utf-8")
-        (folder / "gate.md").write_text(f"# {verdict}\n", encoding="utf-8")
-        return folder
+        return write_gate(self.folder, verdict, *reasons)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
