@@ -96,6 +96,8 @@ def store(azurite: Azurite, tmp_path: Path, request: pytest.FixtureRequest) -> d
     return {
         "AzureWebJobsStorage": azurite.connection_string,
         "MODEL_CONTAINER": container,
+        "RETRAIN_CONTAINER": f"{container[:58]}-r",
+        "FEEDBACK_SIGNING_KEYS": "not-a-secret-in-tests",
         "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),
     }
 
@@ -112,6 +114,38 @@ def test_a_model_is_published_promoted_and_rolled_back(store: dict[str, str], tm
     history = _run("models", "history", environ=store).stdout
     assert "by tester: better" in history
     assert len(history.splitlines()) == 3
+
+
+def test_a_deployment_promotes_what_was_compared_and_nothing_else(
+    store: dict[str, str], tmp_path: Path
+) -> None:
+    """Over the champion that the gate saw, with the cycle in the reason; repeated, nothing changes."""
+    for version in ("tiny-1", "tiny-2", "tiny-3"):
+        _run("models", "publish", make_model_folder(tmp_path / version, version), environ=store)
+    _run("models", "promote", "tiny-1", environ=store)
+    compared = ("--cycle", "7", "--if-champion", "tiny-1", "--reason", "passed the gate")
+    for _ in range(2):
+        assert _run("models", "promote", "tiny-2", *compared, environ=store).returncode == 0
+    assert ": cycle 7: passed the gate" in _run("models", "history", environ=store).stdout.splitlines()[0]
+    done = _run("models", "promote", "tiny-3", *compared, environ=store)
+    assert done.returncode == 1
+    assert "tiny-2 serves, and tiny-3 was compared with tiny-1" in done.stderr
+    assert len(_run("models", "history", environ=store).stdout.splitlines()) == 2
+
+
+def test_what_is_rolled_back_for_good_never_returns(store: dict[str, str], tmp_path: Path) -> None:
+    """Neither promoted again, nor rolled back to, nor passed on the way back."""
+    for version in ("tiny-1", "tiny-2", "tiny-3"):
+        _run("models", "publish", make_model_folder(tmp_path / version, version), environ=store)
+        _run("models", "promote", version, environ=store)
+    done = _run("models", "rollback", "--refuse", "--reason", "rude", environ=store)
+    assert "tiny-2 is the champion; tiny-3 is never promoted again" in done.stdout
+    for command in (("promote", "tiny-3"), ("rollback", "--to", "tiny-3")):
+        done = _run("models", *command, environ=store)
+        assert done.returncode == 1
+        assert "tiny-3 was refused for good: rude" in done.stderr
+    assert "tiny-1 is the champion" in _run("models", "rollback", environ=store).stdout
+    assert "There was no champion before" in _run("models", "rollback", "--refuse", environ=store).stderr
 
 
 def test_promoting_what_is_not_there_is_refused(store: dict[str, str], tmp_path: Path) -> None:
