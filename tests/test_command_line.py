@@ -6,13 +6,18 @@ import json
 import re
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from localhost.azurite import Azurite
 from sentiment.__main__ import build_parser
+from sentiment.services import Services
+from sentiment.settings import Settings
 from tests.models import make_model_folder
+from tests.stage import until
 
 ROOT = Path(__file__).parent.parent
 
@@ -114,6 +119,26 @@ def test_a_model_is_published_promoted_and_rolled_back(store: dict[str, str], tm
     history = _run("models", "history", environ=store).stdout
     assert "by tester: better" in history
     assert len(history.splitlines()) == 3
+
+
+def _serves(services: Services, version: str) -> bool:
+    return services.serving.current().champion.version == version
+
+
+def test_a_running_instance_follows_a_roll_back_in_time(store: dict[str, str], tmp_path: Path) -> None:
+    """Within MODEL_REFRESH_SECONDS of the command's end, and a moment to load."""
+    services = Services(Settings.from_env(store | {"MODEL_REFRESH_SECONDS": "1", "PREDICT_THREADS": "1"}))
+    for version in ("tiny-1", "tiny-2"):
+        services.registry.publish(make_model_folder(tmp_path / version, version))
+        services.registry.promote(version, by="test", reason="to see")
+    assert services.serving.current().champion.version == "tiny-2"
+    for command in (("rollback",), ("rollback", "--to", "tiny-2")):
+        expected = "tiny-1" if len(command) == 1 else "tiny-2"
+        assert f"{expected} is the champion" in _run("models", *command, environ=store).stdout
+        ended = time.monotonic()
+        until(partial(_serves, services, expected), f"{expected} serves")
+        assert time.monotonic() - ended < 1 + 2
+    services.close()
 
 
 def test_a_deployment_promotes_what_was_compared_and_nothing_else(

@@ -45,6 +45,7 @@ from sentiment.retrain.watch import (
     policy_for,
     watch,
 )
+from sentiment.retrain.wiring import retraining
 from sentiment.services import Services
 from sentiment.settings import Settings
 from tests.models import make_model_folder
@@ -286,6 +287,15 @@ def test_a_bad_promotion_is_undone(world: World) -> None:
         check_allowed(world.services.retrain_blobs, "tiny-2")
     assert watch(world.services, now) is None
     assert len(world.registry.history()) == 3
+
+
+def test_every_tick_looks(world: World) -> None:
+    """And keeps what it saw, although there is no workspace to retrain in."""
+    world.a_bad_promotion(corrections=1)
+    kept = retraining(world.services).tick()
+    assert kept.errors == ()
+    assert kept.watch is not None
+    assert kept.watch.startswith("keep: tiny-2 was corrected")
 
 
 def test_a_good_promotion_is_kept(world: World) -> None:
