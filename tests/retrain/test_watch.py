@@ -308,21 +308,28 @@ def test_a_good_promotion_is_kept(world: World) -> None:
     assert world.serves() == "tiny-2"
 
 
-def test_corrections_of_old_and_of_other_versions_do_not_count(world: World) -> None:
-    """Nor do confirmations, one text many times, or more of one user than the cap allows."""
+def test_corrections_of_other_versions_and_times_do_not_count(world: World) -> None:
+    """Nor do confirmations."""
     now = world.a_bad_promotion(corrections=2)
     at = datetime.now(UTC)
     world.correct("tiny-1", 30, at)
     world.correct("tiny-0", 30, at)
     world.correct("tiny-2", 30, at - 2 * HOUR)
     world.correct("tiny-2", 30, at, "neutral")
-    world.correct("tiny-2", 60, at, user="eager")
     said = watch(world.services, now)
     assert said is not None
-    corrected = int(said.partition("was corrected ")[2].split()[0])
-    # A fifth of all that counts may be theirs.
-    assert said.startswith("keep") == (corrected < 15)
-    assert 2 <= corrected < 30
+    assert said.startswith("keep: tiny-2 was corrected 2 times in 100 predictions, tiny-1 before it 2 times")
+
+
+def test_one_user_alone_rolls_nothing_back(world: World) -> None:
+    """However much there is of others about other versions, FEEDBACK_USER_CAP is of this one."""
+    now = world.a_bad_promotion(corrections=8)
+    at = datetime.now(UTC)
+    world.correct("tiny-0", 100, at)
+    world.correct("tiny-2", 30, at, user="eager")
+    said = watch(world.services, now)
+    assert said is not None
+    assert said.startswith("keep: tiny-2 was corrected 10 times in 100 predictions")
 
 
 @pytest.mark.parametrize("reason", ["promoted by hand", "cycle of life"])
