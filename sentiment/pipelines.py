@@ -127,7 +127,9 @@ class Pipelines:
 
     def find(self, name: str) -> Job | None:
         """Return the job, or None where the workspace has none of this name."""
-        return self._find(name, _Tries(f"find the job {name}", self._settings.timeout_seconds, self._first_pause))
+        return self._find(
+            name, _Tries(f"find the job {name}", self._settings.timeout_seconds, self._first_pause)
+        )
 
     def cancel(self, name: str) -> None:
         """Ask Azure ML to end the job; one that has ended, or that is not there, is no error."""
@@ -150,7 +152,9 @@ class Pipelines:
         """Return what is PUT: the component by id and its inputs, as azure-ai-ml's REST models have them."""
         settings = self._settings
         data = {name: getattr(settings, name) for name in _DATA_INPUTS}
-        literals = {name: {"jobInputType": "literal", "value": value} for name, value in inputs.items() if value}
+        literals = {
+            name: {"jobInputType": "literal", "value": value} for name, value in inputs.items() if value
+        }
         files = {
             name: {"jobInputType": "uri_file", "mode": "ReadOnlyMount", "uri": self._asset_id(uri)}
             for name, uri in data.items()
