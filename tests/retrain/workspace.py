@@ -69,5 +69,10 @@ class Workspace:
     def vanish(self, name: str) -> None:
         del self.jobs[name]
 
+    def clear(self) -> None:
+        self.jobs.clear()
+        self.inputs.clear()
+        self.created.clear()
+
     def _running(self) -> Iterable[str]:
         return tuple(name for name, job in self.jobs.items() if job.state == "running")

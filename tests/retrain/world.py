@@ -174,6 +174,17 @@ class World:
         if blob.exists() and blob.get_blob_properties().lease.state == "leased":
             BlobLeaseClient(blob).break_lease(0)
 
+    def clear(self) -> None:
+        """Begin anew: no correction, no cycle, no job; the champion stays."""
+        self.release_lease()
+        for name in list(self.by_hand.list_blob_names()):
+            self.by_hand.delete_blob(name)
+        for row in list(self.rows_by_hand.list_entities()):
+            self.rows_by_hand.delete_entity(row["PartitionKey"], row["RowKey"])
+        self.workspace.clear()
+        self.deployments.clear()
+        self.numbers = 0
+
     # --- looking ------------------------------------------------------------
 
     def tick(self) -> TickRecord:
