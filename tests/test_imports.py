@@ -38,8 +38,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "feedback": (WORDS | {"feedback", "storage"}, {"msgspec", "itsdangerous"} | AZURE),
     "acceptance": (WORDS, {"msgspec"}),
     "corrections": (WORDS | {"acceptance", "feedback", "services", "telemetry"}, {"msgspec"}),
+    "pipelines": (WORDS, {"msgspec"} | AZURE),
     "services": (
-        WORDS | {"cache", "registry", "serving", "feedback", "classifier", "telemetry"},
+        WORDS | {"cache", "registry", "serving", "feedback", "classifier", "telemetry", "pipelines"},
         {"msgspec"} | AZURE,
     ),
     "api": (WORDS, {"msgspec"}),
