@@ -45,7 +45,14 @@ _LONGEST_ANSWER_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 20.0
 # What is said where the subscription, the group or the workspace is not there: no word about a job.
-_NO_WORKSPACE = ("SubscriptionNotFound", "InvalidSubscriptionId", "ResourceGroupNotFound", "ResourceNotFound")
+_NO_WORKSPACE = (
+    "SubscriptionNotFound",
+    "InvalidSubscriptionId",
+    "ResourceGroupNotFound",
+    "ResourceNotFound",
+    "InvalidResourceType",
+    "InvalidResourceNamespace",
+)
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -152,7 +159,7 @@ class Pipelines:
         data = {name: getattr(settings, name) for name in _DATA_INPUTS}
         literals = {name: {"jobInputType": "literal", "value": value} for name, value in inputs.items() if value}
         files = {
-            name: {"jobInputType": "uri_file", "mode": "ReadOnlyMount", "uri": self._asset_id(uri)}
+            name: {"jobInputType": "uri_file", "uri": self._asset_id(uri)}
             for name, uri in data.items()
         }
         component, _, version = settings.component.partition(":")

@@ -54,6 +54,8 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     method: str | None = None
     #: Answered with this status, and not carried out; None: carried out and answered properly.
     status: int | None = None
+    #: Sent as the body instead of an error of Azure's, as something in between would.
+    page: str | None = None
     #: Seconds that an answer with `status` asks to wait.
     retry_after: float | None = None
     #: Seconds before the answer begins.
@@ -148,7 +150,7 @@ class AzureMLServer:
             request.hang_up()
             return
         for _ in range(2 if fault.answer == "twice" else 1):
-            request.answer(status, result, fault.retry_after)
+            request.answer(status, result if fault.page is None else fault.page, fault.retry_after)
 
     def _control(self, request: _Request, body: bytes) -> None:
         if request.command == "DELETE":
@@ -270,13 +272,17 @@ class _Request(BaseHTTPRequestHandler):
             return b""
         return self.rfile.read(size)
 
-    def answer(self, status: int, result: dict[str, Any] | None, retry_after: float | None = None) -> None:
-        body = b"" if result is None else json.dumps(result).encode()
+    def answer(
+        self, status: int, result: dict[str, Any] | str | None, retry_after: float | None = None
+    ) -> None:
+        text = result if isinstance(result, str) else json.dumps(result)
+        body = b"" if result is None else text.encode()
         self.send_response(status)
         if retry_after is not None:
             self.send_header("Retry-After", f"{retry_after:g}")
         if result is not None:
-            self.send_header("Content-Type", "application/json; charset=utf-8")
+            kind = "text/html" if isinstance(result, str) else "application/json"
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
