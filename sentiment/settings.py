@@ -79,7 +79,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def storage_account(self) -> str | None:
         """The account's name where the app signs in with its identity; None with a connection string."""
-        return (urlsplit(self.blob_service_uri).hostname or "").split(".")[0] if self.blob_service_uri else None
+        return (
+            (urlsplit(self.blob_service_uri).hostname or "").split(".")[0] if self.blob_service_uri else None
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -248,7 +250,8 @@ def _azureml(environ: Mapping[str, str]) -> AzureML | None:
     endpoint = _read(environ, "AZUREML_ENDPOINT", "https://management.azure.com", _management_endpoint)
     if endpoint.startswith("http:") and token is None:
         raise SettingsError(
-            "AZUREML_TOKEN", "is not set: the app's identity signs in over https only, and the endpoint is http"
+            "AZUREML_TOKEN",
+            "is not set: the app's identity signs in over https only, and the endpoint is http",
         )
     return AzureML(
         subscription_id=_read(environ, "AZUREML_SUBSCRIPTION_ID", "", _one_part),

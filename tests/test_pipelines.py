@@ -17,7 +17,7 @@ from sentiment.pipelines import Job, Pipelines
 from sentiment.services import Services
 from sentiment.settings import Settings
 from tests.stage import until
-from tests.workspace import Workspace, open_pipelines
+from tests.workspace import STORAGE, Workspace, open_pipelines
 
 NAME = "sentiment-retrain-00007-0123456789ab"
 
@@ -243,7 +243,9 @@ def test_cancelling_ends_it_and_can_be_repeated(
     assert "done" not in workspace.noted
 
 
-def test_a_failure_comes_with_its_reason(workspace: Workspace, server: AzureMLServer, pipelines: Pipelines) -> None:
+def test_a_failure_comes_with_its_reason(
+    workspace: Workspace, server: AzureMLServer, pipelines: Pipelines
+) -> None:
     """As far as the other side tells it."""
     workspace.data.unlink()
     pipelines.submit(NAME, workspace.inputs)
@@ -260,7 +262,9 @@ def test_every_error_of_the_border_is_one_of_ours() -> None:
 
 def test_without_a_workspace_there_are_no_pipelines(workspace: Workspace, server: AzureMLServer) -> None:
     """The services say so, rather than fail; with one, they are made once and closed."""
-    assert Services(Settings.from_env({"AzureWebJobsStorage": "UseDevelopmentStorage=true"})).pipelines is None
+    assert (
+        Services(Settings.from_env({"AzureWebJobsStorage": "UseDevelopmentStorage=true"})).pipelines is None
+    )
     services = Services(Settings.from_env(workspace.environ(server)))
     assert services.pipelines is services.pipelines
     assert services.pipelines is not None

@@ -1,4 +1,4 @@
-"""A workspace of the local Azure ML with a small pipeline of its own: the setting of the tests of both sides."""
+"""A workspace of the local Azure ML and a small pipeline: the setting of tests of both sides."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ STORAGE = {"AzureWebJobsStorage": "UseDevelopmentStorage=true"}
 
 #: Copies its data to its output, and notes that it ran.
 COPY = (
-    "python -c \"import sys, pathlib; data, out, note = sys.argv[1:4]; "
+    'python -c "import sys, pathlib; data, out, note = sys.argv[1:4]; '
     "pathlib.Path(out, 'copy.txt').write_text(pathlib.Path(data).read_text()); "
     "print('copied', *sys.argv[4:]); open(note, 'a').write('copy\\n')\" "
     "${{inputs.data}} ${{outputs.copied}} ${{inputs.note}} $[[--more ${{inputs.more}}]]"
 )
 #: Waits until the file `go` is there, as the step after COPY.
 WAIT = (
-    "python -c \"import sys, pathlib, time, os; copied, go, note = sys.argv[1:]; "
+    'python -c "import sys, pathlib, time, os; copied, go, note = sys.argv[1:]; '
     "open(note, 'a').write(f'wait {os.getpid()}\\n'); print('waiting', flush=True)\n"
     "while not os.path.exists(go): time.sleep(0.01)\n"
     "print(pathlib.Path(copied, 'copy.txt').read_text()); open(note, 'a').write('done\\n')\" "

@@ -92,7 +92,9 @@ class Step(Struct, frozen=True, kw_only=True):
         def value(match: re.Match[str]) -> str:
             place = (match[1], match[2])
             if place not in values:
-                raise LocalhostError(f"step {self.name}: its command needs {'.'.join(place)}, which is not given")
+                raise LocalhostError(
+                    f"step {self.name}: its command needs {'.'.join(place)}, which is not given"
+                )
             return values[place]
 
         # Without the spaces in them, places survive the splitting into words.
@@ -125,7 +127,9 @@ def read_pipeline(path: Path) -> Pipeline:
             if isinstance(bound, FromStep) and (
                 bound.step not in steps or bound.output not in steps[bound.step].outputs
             ):
-                raise LocalhostError(f"{path}: {step.name} takes {bound.output} of {bound.step}, which has none")
+                raise LocalhostError(
+                    f"{path}: {step.name} takes {bound.output} of {bound.step}, which has none"
+                )
     before = {
         step.name: {bound.step for bound in step.bindings.values() if isinstance(bound, FromStep)}
         for step in steps.values()

@@ -61,7 +61,7 @@ class Runner:
         for job in [job for job in self._jobs.values() if not job.final]:
             for step, record in job.steps.items():
                 if record.status == "Running" and end_orphan(self.folders.of(job.name) / step):
-                    logger.warning("step %s of %s still ran without its server, and was ended", step, job.name)
+                    logger.warning("step %s of %s still ran without its server: ended", step, job.name)
             if job.status == "CancelRequested":
                 self._end(job, "Canceled")
         self._thread = threading.Thread(target=self._work, name="azureml", daemon=True)
@@ -250,14 +250,16 @@ class Runner:
         return job
 
 
-def _values(step: Step, given: Mapping[str, str], job_folder: Path) -> dict[str, str]:
+def _values(step: Step, parents: Mapping[str, str], job_folder: Path) -> dict[str, str]:
     """Return the values of a step's inputs; optional ones that nobody gives are left out."""
-    values = {name: declared.default for name, declared in step.inputs.items() if declared.default is not None}
+    values = {
+        name: declared.default for name, declared in step.inputs.items() if declared.default is not None
+    }
     for name, bound in step.bindings.items():
         match bound:
             case FromParent(parent):
-                if parent in given:
-                    values[name] = given[parent]
+                if parent in parents:
+                    values[name] = parents[parent]
             case FromStep(other, output):
                 values[name] = str(job_folder / other / output)
             case _:

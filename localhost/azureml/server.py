@@ -188,7 +188,9 @@ class AzureMLServer:
         name, cancels = unquote(match[2] or ""), match[3] is not None
         match method:
             case "GET" if not name:
-                return 200, {"value": [_job(job, self.runner.folders.of(job.name)) for job in self.runner.list()]}
+                return 200, {
+                    "value": [_job(job, self.runner.folders.of(job.name)) for job in self.runner.list()]
+                }
             case "GET" if not cancels:
                 job = self.runner.find(name)
             case "PUT" if name and not cancels:
