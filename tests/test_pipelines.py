@@ -262,9 +262,7 @@ def test_every_error_of_the_border_is_one_of_ours() -> None:
 
 def test_without_a_workspace_there_are_no_pipelines(workspace: Workspace, server: AzureMLServer) -> None:
     """The services say so, rather than fail; with one, they are made once and closed."""
-    assert (
-        Services(Settings.from_env({"AzureWebJobsStorage": "UseDevelopmentStorage=true"})).pipelines is None
-    )
+    assert Services(Settings.from_env(STORAGE)).pipelines is None
     services = Services(Settings.from_env(workspace.environ(server)))
     assert services.pipelines is services.pipelines
     assert services.pipelines is not None
