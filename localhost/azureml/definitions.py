@@ -127,9 +127,7 @@ def read_pipeline(path: Path) -> Pipeline:
             if isinstance(bound, FromStep) and (
                 bound.step not in steps or bound.output not in steps[bound.step].outputs
             ):
-                raise LocalhostError(
-                    f"{path}: {step.name} takes {bound.output} of {bound.step}, which has none"
-                )
+                raise LocalhostError(f"{path}: {step.name}: {bound.step} has no output {bound.output}")
     before = {
         step.name: {bound.step for bound in step.bindings.values() if isinstance(bound, FromStep)}
         for step in steps.values()
@@ -152,7 +150,9 @@ def _step(name: str, job: Any, path: Path, parents: Mapping[str, Input]) -> Step
     file = path.parent / job["component"].removeprefix("file:")
     component = _load(file)
     inputs = _inputs(component, file)
-    bindings = {key: _binding(value) for key, value in (job.get("inputs") or {}).items()}
+    bindings = {
+        key: _binding(value, f"{path}: {name}: {key}") for key, value in (job.get("inputs") or {}).items()
+    }
     for key, bound in bindings.items():
         if key not in inputs:
             raise LocalhostError(f"{path}: {name}: {file.name} has no input {key}")
@@ -173,14 +173,14 @@ def _step(name: str, job: Any, path: Path, parents: Mapping[str, Input]) -> Step
     )
 
 
-def _binding(value: Any) -> FromParent | FromStep | str:
+def _binding(value: Any, place: str) -> FromParent | FromStep | str:
     text = _literal(value)
     if match := _PARENT_INPUT.fullmatch(text):
         return FromParent(match[1])
     if match := _PARENT_OUTPUT.fullmatch(text):
         return FromStep(match[1], match[2])
     if "${{" in text:
-        raise LocalhostError(f"the binding {text} is not understood here")
+        raise LocalhostError(f"{place}: {text} is not understood here")
     return text
 
 
