@@ -139,9 +139,8 @@ def _as_the_sdk_sends_it(sdk: ModuleType, path: Path) -> dict[str, Any]:
         job.component = resolve(job.component, AzureMLResourceType.COMPONENT)
         job.settings.default_compute = resolve(job.settings.default_compute, AzureMLResourceType.COMPUTE)
         for given in job.inputs.values():
-            if given.type == "uri_file":
-                data = given._data  # the wrapper does not pass a new path on
-                data.path = resolve(data.path.removeprefix("azureml:"), AzureMLResourceType.DATA)
+            if isinstance(given._data, sdk.Input):
+                given._data.path = resolve(given._data.path, AzureMLResourceType.DATA)
         written = json.dumps(job._to_rest_object(), cls=SdkJSONEncoder, exclude_readonly=True)
     properties: dict[str, Any] = json.loads(written)["properties"]
     return properties
