@@ -5,7 +5,9 @@ Hutto and Gilbert had each tweet rated by ten people from -4 (extremely negative
 file holds the means. Here |mean| < 1 is neutral: on average, the raters did not go as far
 as "slightly". That gives 837 negative, 1,533 neutral and 1,830 positive tweets, about the
 balance of the SemEval tweets that the seed model was trained on (16, 45 and 40 %); with
-0.5, where a mean rounds to 1, only 18 % would be neutral.
+0.5, where a mean rounds to 1, only 18 % would be neutral. The seed model, which has never
+seen them, is right about 76 % of them, and of the neutral ones about 44 %: where the raters
+draw that line is what there is to learn.
 
 The tweets are no part of this repository (MIT licence, but real people's words); they are
 fetched from the configured package index once, checked against a digest, and kept in the
@@ -34,7 +36,7 @@ NEUTRAL_BELOW = 1.0
 #: The files, and of a hundred tweets how many go into each.
 #: `stream` is what users of a demonstration tweet and correct, `heldout` what measures
 #: what came of it; the pipeline never reads either.
-FILES = {"base": 40, "validation": 10, "golden": 15, "stream": 25, "heldout": 10}
+FILES = {"base": 30, "validation": 10, "golden": 15, "stream": 33, "heldout": 12}
 
 _ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 _RATINGS = "hutto_ICWSM_2014/tweets_GroundTruth.txt"

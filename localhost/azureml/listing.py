@@ -31,7 +31,7 @@ def describe_job(folders: JobFolders, name: str) -> Iterator[str]:
         yield f"  {key} = {given.get('value', given.get('uri'))}"
     for key, step in job.steps.items():
         again = f"  started {step.runs} times" if step.runs > 1 else ""
-        yield f"  {key:<20} {step.status:<11}{_seconds(step.started_at, step.ended_at)}{again}"
+        yield f"  {key:<20} {step.status:<11}{_seconds(step.started_at, step.ended_at)}{again}".rstrip()
     yield f"Everything of it: {folders.of(name)}"
 
 
