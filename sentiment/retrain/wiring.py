@@ -22,7 +22,7 @@ def retraining(services: Services) -> Retraining:
             telemetry=services.telemetry,
             policy=services.settings.retrain,
             user_cap=services.settings.feedback_user_cap,
-            jobs=None,
+            jobs=services.pipelines,
             deploy=_no_deployment,
             watch=lambda: None,
             predictions=lambda since: {},
