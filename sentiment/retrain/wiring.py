@@ -27,7 +27,7 @@ def retraining(services: Services) -> Retraining:
             telemetry=services.telemetry,
             policy=services.settings.retrain,
             user_cap=services.settings.feedback_user_cap,
-            jobs=None,
+            jobs=services.pipelines,
             deploy=lambda outcome: deploy(outcome, services.settings.deployment),
             watch=lambda: watch(services, datetime.now(UTC)),
             predictions=partial(_predictions, services),
