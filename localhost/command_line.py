@@ -1,4 +1,4 @@
-"""The commands: run the app, `tick` one of its timers, see its `events`, `reset` its storage."""
+"""The commands: run the app, `tick` one of its timers, see its `events` and `jobs`, `reset` its storage."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ from pathlib import Path
 
 from azure.core.exceptions import AzureError
 
+from localhost.azureml.listing import describe_job, describe_jobs, read_log
+from localhost.azureml.records import JobFolders
+from localhost.azureml.runner import Runner
+from localhost.azureml.server import AzureMLServer
 from localhost.azurite import Azurite, ensure_installed, explained_disk_errors
 from localhost.console import LOG_FILE, describe, say, step, tell, write_logs
 from localhost.core_tools import find_core_tools, run_core_tools
@@ -34,6 +38,7 @@ from localhost.loading import load_functions
 from localhost.local_settings import Secrets, read_local_settings, read_secrets, shared_settings
 from localhost.provisioning import create_stores, ensure_champion
 from localhost.running import announced, find_running, only_one
+from localhost.tweets import data_file, fetch_tweets
 from sentiment.errors import SentimentError
 
 logger = logging.getLogger(__name__)
@@ -42,6 +47,14 @@ logger = logging.getLogger(__name__)
 STORAGE_PORTS = (10000, 10001, 10002)
 #: Below the state folder: what the app tells Application Insights.
 TELEMETRY = "telemetry"
+#: Below the state folder: the jobs of the local Azure ML.
+AZUREML = "azureml"
+#: Below the state folder: what those learn from where nobody says.
+DATA = "data"
+#: Below the state folder: the model registry of those jobs.
+MLFLOW = "mlflow.db"
+#: Below an app's folder: what a job runs.
+PIPELINE = Path("azureml") / "pipeline.yml"
 _TICK_SECONDS = 3600
 
 
@@ -58,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return events(options.state, options.json)
             case "env":
                 return env(options.state)
+            case "jobs":
+                return jobs(options.state, options.name, options.log)
             case "reset":
                 return reset(options.state)
             case _:
@@ -108,6 +123,7 @@ def run(options: argparse.Namespace) -> int:
         if told.items() <= settings.values.items() and told:
             with step("telemetry") as this:
                 this.outcome = "kept here, see python -m localhost events"
+        runner = _start_azureml(folder, state, stack)
         # Before anything else takes time: the port is the likeliest thing to be taken.
         listening = bind(settings.port if options.port is None else options.port)
         stack.callback(listening.close)
@@ -120,6 +136,8 @@ def run(options: argparse.Namespace) -> int:
             this.outcome = "queues, tables and containers are there"
         with step("model") as this:
             this.outcome = ensure_champion(folder)
+        if runner is not None:
+            stack.enter_context(runner)
         if core_tools is not None:
             return _run_core_tools(core_tools, folder, state, listening, functions, host_options)
         keys = Keys(made_up.function_key, made_up.master_key) if options.keys else None
@@ -169,6 +187,24 @@ def events(state: Path, as_json: bool) -> int:
     return 0
 
 
+def jobs(state: Path, name: str | None, log: str | None) -> int:
+    """Print the jobs of the local Azure ML, or one of them, or what one of its steps wrote."""
+    folders = JobFolders(state / AZUREML / "jobs")
+    if name is not None and log is not None:
+        print(read_log(folders, name, log), end="")
+        return 0
+    if log is not None:
+        raise LocalhostError(
+            "--log needs the job's name before it: `python -m localhost jobs NAME --log STEP`"
+        )
+    lines = list(describe_jobs(folders) if name is None else describe_job(folders, name))
+    for line in lines:
+        print(line)
+    if not lines:
+        print("There are no jobs yet: a cycle of retraining starts one.", file=sys.stderr)
+    return 0
+
+
 def env(state: Path) -> int:
     """Print, for a shell, the settings with which another program works on the running app's storage."""
     running = find_running(state)
@@ -180,10 +216,11 @@ def env(state: Path) -> int:
 
 
 def reset(state: Path) -> int:
-    """Forget what the emulator stores, downloaded models, timers and events; programs and keys stay."""
+    """Forget what is stored, downloaded models, timers, events and jobs; programs, keys and data stay."""
     with only_one(state):
-        for name in ("azurite", "models", "timers", TELEMETRY):
+        for name in ("azurite", "models", "timers", TELEMETRY, AZUREML):
             shutil.rmtree(state / name, ignore_errors=True)
+        (state / MLFLOW).unlink(missing_ok=True)
     say("Storage is empty: the next start publishes the seed model again.")
     return 0
 
@@ -200,6 +237,35 @@ def _start_and_load(azurite: Azurite, folder: Path, options: HostOptions) -> lis
             ports = ", ".join(map(str, (azurite.blob_port, azurite.queue_port, azurite.table_port)))
             this.outcome = f"Azurite for blobs, queues and tables on ports {ports}"
     return functions
+
+
+def _start_azureml(folder: Path, state: Path, stack: ExitStack) -> Runner | None:
+    """Have the local Azure ML listen where the app has a pipeline and its settings name no workspace.
+
+    The runner that is returned runs the jobs; it is to be entered when there is storage.
+    """
+    named = any(
+        os.environ.get(f"AZUREML_{key}") for key in ("SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE")
+    )
+    if named or not (folder / PIPELINE).exists():
+        return None
+    data = state.resolve() / DATA
+
+    def fetch(path: Path) -> None:
+        if path.parent == data:
+            fetch_tweets(data)
+
+    with step("azure ml") as this:
+        runner = Runner(state.resolve() / AZUREML / "jobs", folder / PIPELINE, os.environ, fetch)
+        server = stack.enter_context(AzureMLServer(runner))
+        os.environ.update(server.settings)
+        for name in ("base", "validation", "golden"):
+            os.environ[f"RETRAIN_{name.upper()}_DATA"] = (
+                os.environ.get(f"RETRAIN_{name.upper()}_DATA") or data_file(data, name).as_uri()
+            )
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{state.resolve() / MLFLOW}")
+        this.outcome = "jobs run here, see python -m localhost jobs"
+    return runner
 
 
 def _serve(host: Host, made_up: Secrets, state: Path) -> int:
@@ -304,6 +370,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     tick_parser.add_argument("name", help="the function's name")
     events_parser = commands.add_parser("events", help="print what the app told Application Insights here")
     events_parser.add_argument("--json", action="store_true", help="whole envelopes, one a line")
+    jobs_parser = commands.add_parser("jobs", help="list the jobs of the local Azure ML, or show one")
+    jobs_parser.add_argument("name", nargs="?", metavar="NAME", help="the job's name")
+    jobs_parser.add_argument("--log", metavar="STEP", help="print what this step of it wrote")
     commands.add_parser("env", help='print the app\'s storage and keys for a shell: eval "$(... env)"')
     commands.add_parser("reset", help="empty the emulator's storage")
     return parser.parse_args(arguments)

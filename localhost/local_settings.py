@@ -22,8 +22,21 @@ from localhost.functions import DEFAULT_CONNECTION
 FILES = ("local.settings.json", "local.settings.json.example")
 #: Settings that must be secret, and so are made up once per machine when nobody sets them.
 MADE_UP = ("FEEDBACK_SIGNING_KEYS", "FEEDBACK_PSEUDONYM_KEY")
-#: Where the app keeps its models and its retraining loop, if anybody says so.
-SHARED = ("MODEL_CONTAINER", "RETRAIN_CONTAINER")
+#: Where the app keeps its models and its retraining loop, if anybody says so, and where it
+#: has its jobs run on what.
+SHARED = (
+    "MODEL_CONTAINER",
+    "RETRAIN_CONTAINER",
+    "AZUREML_SUBSCRIPTION_ID",
+    "AZUREML_RESOURCE_GROUP",
+    "AZUREML_WORKSPACE",
+    "AZUREML_ENDPOINT",
+    "AZUREML_TOKEN",
+    "AZUREML_COMPONENT",
+    "RETRAIN_BASE_DATA",
+    "RETRAIN_VALIDATION_DATA",
+    "RETRAIN_GOLDEN_DATA",
+)
 #: Settings that bindings name, for a file from before they were there.
 NAMED = {"RETRAIN_SCHEDULE": "0 */15 * * * *"}
 DEFAULT_PORT = 7071

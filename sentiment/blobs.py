@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
 from sentiment.storage import error_code, storage_errors
 
@@ -171,7 +166,7 @@ class Blobs:
         with storage_errors(f"write {name}"):
             try:
                 self._container.upload_blob(name, data, **options)
-            except (ResourceExistsError, ResourceModifiedError) as error:
+            except HttpResponseError as error:
                 if error_code(error) in _REFUSED + _LEASED:
                     return False
                 raise

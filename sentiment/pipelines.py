@@ -44,7 +44,14 @@ _LONGEST_ANSWER_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 20.0
 # What is said where the subscription, the group or the workspace is not there: no word about a job.
-_NO_WORKSPACE = ("SubscriptionNotFound", "InvalidSubscriptionId", "ResourceGroupNotFound", "ResourceNotFound")
+_NO_WORKSPACE = (
+    "SubscriptionNotFound",
+    "InvalidSubscriptionId",
+    "ResourceGroupNotFound",
+    "ResourceNotFound",
+    "InvalidResourceType",
+    "InvalidResourceNamespace",
+)
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -102,7 +109,7 @@ class Pipelines:
         `inputs` are the pipeline's, beside those that every job is given.
         """
         operation = f"submit the job {name}"
-        tries = _Tries(operation, self._settings.timeout_seconds, self._first_pause)
+        tries = self._tries(operation)
         body = self.body({**self._inputs, **inputs})
         while True:
             # Asked for first: what was lost of the last try is an answer, perhaps no job.
@@ -133,7 +140,7 @@ class Pipelines:
     def cancel(self, name: str) -> None:
         """Ask Azure ML to end the job; one that has ended, or that is not there, is no error."""
         operation = f"cancel the job {name}"
-        tries = _Tries(operation, self._settings.timeout_seconds, self._first_pause)
+        tries = self._tries(operation)
         answer = self._patiently("POST", name, tries)
         if answer.status_code in (200, 202, 204) or self._is_missing(answer):
             return
@@ -154,10 +161,7 @@ class Pipelines:
         literals = {
             name: {"jobInputType": "literal", "value": value} for name, value in inputs.items() if value
         }
-        files = {
-            name: {"jobInputType": "uri_file", "mode": "ReadOnlyMount", "uri": self._asset_id(uri)}
-            for name, uri in data.items()
-        }
+        files = {name: {"jobInputType": "uri_file", "uri": self._asset_id(uri)} for name, uri in data.items()}
         component, _, version = settings.component.partition(":")
         run_settings = {"_source": "REMOTE.WORKSPACE.JOB"}
         if settings.compute is not None:
@@ -174,6 +178,9 @@ class Pipelines:
                 "settings": run_settings,
             }
         }
+
+    def _tries(self, operation: str) -> _Tries:
+        return _Tries(operation, self._settings.timeout_seconds, self._first_pause)
 
     def _asset_id(self, uri: str) -> str:
         """Return the id of a data asset named as `azureml:name:version`; an address is its own."""

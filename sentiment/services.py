@@ -27,8 +27,11 @@ from sentiment.telemetry import Telemetry
 from sentiment.usage import PredictionCounts
 
 if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
     from azure.data.tables import TableServiceClient
     from azure.storage.blob import BlobServiceClient
+
+    from sentiment.pipelines import Pipelines
 
 # The SDK's own defaults keep a request waiting for minutes when storage is gone:
 # 20 s to connect, 60 s for every read, three more tries after 15 to 40 s each.
@@ -66,6 +69,7 @@ class Services:
         self._queues: dict[str, MessageQueue] = {}
         self._prediction_counts: PredictionCounts | None = None
         self._samples: Samples | None = None
+        self._pipelines: Pipelines | None = None
 
     @property
     def registry(self) -> ModelRegistry:
@@ -199,6 +203,26 @@ class Services:
         """Where the platform puts messages that kept failing."""
         return self._queue(f"{CORRECTIONS_QUEUE}-poison")
 
+    @property
+    def pipelines(self) -> Pipelines | None:
+        """The retraining jobs of Azure ML; None where the settings name no workspace."""
+        # Imported with the first call: HTTP functions never make it.
+        from sentiment.pipelines import Pipelines
+
+        settings = self.settings
+        with self._lock:
+            if self._pipelines is None and settings.azureml is not None:
+                _quieten_sdk()
+                account = settings.storage_account
+                self._pipelines = Pipelines(
+                    settings.azureml,
+                    None if settings.azureml.token is not None else self._credential(),
+                    inputs={"deploy_mode": settings.deploy_mode}
+                    | ({} if account is None else {"storage_account": account}),
+                )
+                self._clients.append(self._pipelines)
+            return self._pipelines
+
     def close(self) -> None:
         """Stop what runs in the background and close connections; asked again, it all begins anew."""
         # Without the lock, which they need to reach their tables.
@@ -215,6 +239,7 @@ class Services:
                 self._telemetry.close()
             self._serving = self._registry = self._telemetry = self._tables = None
             self._retrain_blobs = None
+            self._pipelines = None
             self._queues.clear()
 
     def _load(self, folder: Path) -> ClassifierLike:
@@ -257,6 +282,15 @@ class Services:
         )
         return client
 
+    def _credential(self) -> TokenCredential:
+        """Return the app's identity."""
+        # Imported only where an identity signs in.
+        from azure.identity import DefaultAzureCredential
+
+        credential = DefaultAzureCredential()
+        self._clients.append(credential)
+        return credential
+
     def _client(self, kind: Any, service: str, options: dict[str, Any]) -> Any:
         """Make a client of one of the account's services, as the settings say how."""
         _quieten_sdk()
@@ -266,11 +300,7 @@ class Services:
             if settings.storage_connection_string is not None:
                 client = kind.from_connection_string(settings.storage_connection_string, **options)
             else:
-                # Imported only where an identity signs in.
-                from azure.identity import DefaultAzureCredential
-
-                credential = DefaultAzureCredential()
-                self._clients.append(credential)
+                credential = self._credential()
                 uri = {
                     "blob": settings.blob_service_uri,
                     "queue": settings.queue_service_uri,

@@ -106,6 +106,11 @@ class PredictionCounts:
                 of_version[label] += int(row.get(label, 0))
         return found
 
+    def by_label(self, since: datetime, until: datetime) -> dict[Label, int]:
+        """Return how many predictions of each label there were, by whichever version; of whole hours."""
+        found = self.counts(since, until).values()
+        return {label: sum(of_version[label] for of_version in found) for label in LABELS}
+
     def erase_before(self, limit: datetime) -> int:
         """Remove the rows of hours before `limit`; return how many."""
         table = self._table()

@@ -6,13 +6,18 @@ import json
 import re
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from localhost.azurite import Azurite
 from sentiment.__main__ import build_parser
+from sentiment.services import Services
+from sentiment.settings import Settings
 from tests.models import make_model_folder
+from tests.stage import until
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,6 +101,8 @@ def store(azurite: Azurite, tmp_path: Path, request: pytest.FixtureRequest) -> d
     return {
         "AzureWebJobsStorage": azurite.connection_string,
         "MODEL_CONTAINER": container,
+        "RETRAIN_CONTAINER": f"{container[:58]}-r",
+        "FEEDBACK_SIGNING_KEYS": "not-a-secret-in-tests",
         "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),
     }
 
@@ -112,6 +119,58 @@ def test_a_model_is_published_promoted_and_rolled_back(store: dict[str, str], tm
     history = _run("models", "history", environ=store).stdout
     assert "by tester: better" in history
     assert len(history.splitlines()) == 3
+
+
+def _serves(services: Services, version: str) -> bool:
+    return services.serving.current().champion.version == version
+
+
+def test_a_running_instance_follows_a_roll_back_in_time(store: dict[str, str], tmp_path: Path) -> None:
+    """Within MODEL_REFRESH_SECONDS of the command's end, and a moment to load."""
+    services = Services(Settings.from_env(store | {"MODEL_REFRESH_SECONDS": "1", "PREDICT_THREADS": "1"}))
+    for version in ("tiny-1", "tiny-2"):
+        services.registry.publish(make_model_folder(tmp_path / version, version))
+        services.registry.promote(version, by="test", reason="to see")
+    assert services.serving.current().champion.version == "tiny-2"
+    for command in (("rollback",), ("rollback", "--to", "tiny-2")):
+        expected = "tiny-1" if len(command) == 1 else "tiny-2"
+        assert f"{expected} is the champion" in _run("models", *command, environ=store).stdout
+        ended = time.monotonic()
+        until(partial(_serves, services, expected), f"{expected} serves")
+        assert time.monotonic() - ended < 1 + 2
+    services.close()
+
+
+def test_a_deployment_promotes_what_was_compared_and_nothing_else(
+    store: dict[str, str], tmp_path: Path
+) -> None:
+    """Over the champion that the gate saw, with the cycle in the reason; repeated, nothing changes."""
+    for version in ("tiny-1", "tiny-2", "tiny-3"):
+        _run("models", "publish", make_model_folder(tmp_path / version, version), environ=store)
+    _run("models", "promote", "tiny-1", environ=store)
+    compared = ("--cycle", "7", "--if-champion", "tiny-1", "--reason", "passed the gate")
+    for _ in range(2):
+        assert _run("models", "promote", "tiny-2", *compared, environ=store).returncode == 0
+    assert ": cycle 7: passed the gate" in _run("models", "history", environ=store).stdout.splitlines()[0]
+    done = _run("models", "promote", "tiny-3", *compared, environ=store)
+    assert done.returncode == 1
+    assert "tiny-2 serves, and tiny-3 was compared with tiny-1" in done.stderr
+    assert len(_run("models", "history", environ=store).stdout.splitlines()) == 2
+
+
+def test_what_is_rolled_back_for_good_never_returns(store: dict[str, str], tmp_path: Path) -> None:
+    """Neither promoted again, nor rolled back to, nor passed on the way back."""
+    for version in ("tiny-1", "tiny-2", "tiny-3"):
+        _run("models", "publish", make_model_folder(tmp_path / version, version), environ=store)
+        _run("models", "promote", version, environ=store)
+    done = _run("models", "rollback", "--refuse", "--reason", "rude", environ=store)
+    assert "tiny-2 is the champion; tiny-3 is never promoted again" in done.stdout
+    for command in (("promote", "tiny-3"), ("rollback", "--to", "tiny-3")):
+        done = _run("models", *command, environ=store)
+        assert done.returncode == 1
+        assert "tiny-3 was refused for good: rude" in done.stderr
+    assert "tiny-1 is the champion" in _run("models", "rollback", environ=store).stdout
+    assert "There was no champion before" in _run("models", "rollback", "--refuse", environ=store).stderr
 
 
 def test_promoting_what_is_not_there_is_refused(store: dict[str, str], tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "cache": (WORDS, {"msgspec"}),
     "storage": (WORDS, AZURE),
     "blobs": (WORDS | {"storage"}, {"msgspec"} | AZURE),
-    "pipelines": (WORDS, {"msgspec"} | AZURE),
     "registry": (WORDS | {"cache", "blobs"}, {"msgspec"} | AZURE),
     "serving": (WORDS | {"registry"}, {"msgspec"}),
     # The road to Application Insights; telemetry.py is its door.
@@ -43,6 +42,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "samples": (WORDS | {"background", "feedback"}, {"msgspec"}),
     "acceptance": (WORDS, {"msgspec"}),
     "corrections": (WORDS | {"acceptance", "feedback", "services", "telemetry"}, {"msgspec"}),
+    "pipelines": (WORDS, {"msgspec"} | AZURE),
     # Its records and decision are pure; the tick works on the borders that services hands it.
     "retrain": (
         WORDS
@@ -53,7 +53,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "services": (
         WORDS
         | {"blobs", "cache", "registry", "serving", "feedback", "classifier", "telemetry"}
-        | {"usage", "samples"},
+        | {"pipelines", "usage", "samples"},
         {"msgspec"} | AZURE,
     ),
     "api": (WORDS, {"msgspec"}),

@@ -70,6 +70,7 @@ def test_what_all_instances_counted_adds_up(setting: Setting) -> None:
     assert one.counts(NOON, NOON) == {"v1": _counted(4, 2), "v2": _counted(positive=1)}
     assert one.counts(NOON, NOON, "v2") == {"v2": _counted(positive=1)}
     assert one.counts(NOON, NOON, "v3") == {}
+    assert one.by_label(NOON, NOON) == _counted(4, 2, 1)
     assert len(setting.rows()) == 3
 
 

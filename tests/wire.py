@@ -69,6 +69,10 @@ class Wire:
         self.forget()
         return table
 
+    def hooks(self) -> dict[str, Any]:
+        """Return the options with which any client of the SDK lets its exchanges be seen."""
+        return {"raw_request_hook": self._asked, "raw_response_hook": self._answered}
+
     def forget(self) -> None:
         """Count from here."""
         self.exchanges.clear()

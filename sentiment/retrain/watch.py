@@ -8,15 +8,18 @@ version out of service for good.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from msgspec import Struct
 
+from sentiment.acceptance import within_cap
 from sentiment.corrections import judged
 from sentiment.errors import ModelNotFound
 from sentiment.feedback.messages import text_key
-from sentiment.records import Champion
+from sentiment.records import Champion, Voice
 from sentiment.retrain.refusals import cycle_of, finish, undo
 from sentiment.services import Services
 
@@ -186,21 +189,38 @@ def _measure(services: Services, champion: Champion, now: datetime) -> tuple[Win
         sum(counts.counts(since, until, version).get(version, {}).values())
         for version, since, until in ((previous, began, promoted), (champion.version, promoted, now))
     ]
+    windows = {previous: (began, promoted), champion.version: (promoted, now - SETTLING)}
     # Without enough predictions nothing is concluded, and the corrections need not be read.
-    texts: dict[str, set[str]] = {previous: set(), champion.version: set()}
-    if min(made) >= policy_for(services.settings.watch_hours).fewest_predictions:
-        windows = {previous: (began, promoted), champion.version: (promoted, now - SETTLING)}
-        for each in judged(services):
-            correction = each.correction
-            since, until = windows.get(correction.model_version, (now, now))
-            if not (correction.is_error and since <= _time(correction.created_at) < until):
-                continue
-            # What a cycle has learned from had been accepted; of one text it may be several.
-            if each.counts or each.state == "learned":
-                texts[correction.model_version].add(text_key(correction.text))
-    return (
-        Window(made[0], len(texts[previous])),
-        Window(made[1], len(texts[champion.version])),
+    enough = min(made) >= policy_for(services.settings.watch_hours).fewest_predictions
+    corrected = _corrected(services, windows) if enough else Counter()
+    return Window(made[0], corrected[previous]), Window(made[1], corrected[champion.version])
+
+
+def _corrected(services: Services, windows: Mapping[str, tuple[datetime, datetime]]) -> Counter[str]:
+    """Return how many texts that each version answered were corrected in its window.
+
+    Only what is accepted counts, or what a cycle has learned from, which had been
+    accepted; and no user has more than their share of a window.
+    """
+    by_text: dict[str, dict[str, Voice]] = {version: {} for version in windows}
+    for each in judged(services):
+        correction = each.correction
+        if correction.model_version not in windows or not correction.is_error:
+            continue
+        since, until = windows[correction.model_version]
+        if (each.counts or each.state == "learned") and since <= _time(correction.created_at) < until:
+            key = text_key(correction.text)
+            by_text[correction.model_version][key] = Voice(
+                id=correction.id,
+                text_key=key,
+                predicted=correction.predicted,
+                corrected=correction.corrected,
+                user=correction.user,
+                created_at=correction.created_at,
+            )
+    cap = services.settings.feedback_user_cap
+    return Counter(
+        {version: len(within_cap(list(voices.values()), cap)) for version, voices in by_text.items()}
     )
 
 

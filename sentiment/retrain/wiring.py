@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +27,7 @@ def retraining(services: Services) -> Retraining:
             telemetry=services.telemetry,
             policy=services.settings.retrain,
             user_cap=services.settings.feedback_user_cap,
-            jobs=None,
+            jobs=services.pipelines,
             deploy=lambda outcome: deploy(outcome, services.settings.deployment),
             watch=lambda: watch(services, datetime.now(UTC)),
             predictions=partial(_predictions, services),
@@ -37,9 +36,5 @@ def retraining(services: Services) -> Retraining:
 
 
 def _predictions(services: Services, since: str) -> Mapping[Label, int]:
-    """Return how many predictions of each class were made since a time, by whichever version."""
     began = datetime.fromisoformat(since) if since else datetime.fromtimestamp(0, UTC)
-    made: Counter[Label] = Counter()
-    for of_version in services.prediction_counts.counts(began, datetime.now(UTC)).values():
-        made.update(of_version)
-    return made
+    return services.prediction_counts.by_label(began, datetime.now(UTC))
