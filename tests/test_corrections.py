@@ -383,6 +383,13 @@ def test_messages_that_nobody_has_read_yet_are_erased(world: World) -> None:
     assert sorted(tombstones) == ["c|one", "c|three"]
 
 
+def test_the_timer_takes_a_step_of_the_retraining_loop(world: World) -> None:
+    """And leaves a record of it."""
+    before = len(world.services.retrain_blobs.names("ticks/"))
+    assert world.app.run_now("retrain_tick").status == 200
+    assert len(world.services.retrain_blobs.names("ticks/")) == before + 1
+
+
 def test_the_timer_applies_retention(world: World) -> None:
     """What is younger than it may be stays."""
     world.send(_message("young"))

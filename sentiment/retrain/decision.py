@@ -54,7 +54,7 @@ def decide(state: State, counts: TickCounts, policy: RetrainPolicy, now: datetim
         reason = f"{enough}, but not before {not_before.isoformat(timespec='seconds')}: {why}"
         return Decision(start=False, reason=reason, not_before=not_before, missing=missing)
     if state.refused and not counts.new:
-        reason = f"{enough}, but none that the gate's refusal of cycle {state.cycle} did not know"
+        reason = f"{enough}, but none that refused cycle {state.cycle} did not know"
         return Decision(start=False, reason=reason, missing=max(1, missing))
     return Decision(start=True, reason=enough)
 

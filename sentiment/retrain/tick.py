@@ -170,7 +170,10 @@ class Retraining:
     def outlook(self, state: State, pending: Pending) -> tuple[TickCounts, Decision]:
         """Return what a tick in this state counts and decides now."""
         known: set[str] = set()
-        if state.phase == "failed" and state.refused:
+        if state.phase == "settled" and self._is_refused(state.version):
+            # Promoted, and rolled back since: what it had learned from waits again, and is no news.
+            state = replace(state, refused=True, failures=1)
+        if state.refused:
             # Where it is gone, everything is new.
             with suppress(DamagedRecord):
                 known = set(read_manifest(self._blobs, state.cycle).errors)
@@ -440,9 +443,12 @@ class Retraining:
     def _waited(self, since: str, hours: float) -> bool:
         return self._parts.clock() - datetime.fromisoformat(since) > timedelta(hours=hours)
 
+    def _is_refused(self, version: str | None) -> bool:
+        return version is not None and self._blobs.read(_refusal_name(version)) is not None
+
     def _refuse(self, version: str, reason: str) -> None:
         refusal = {"version": version, "reason": reason, "at": iso(self._parts.clock())}
-        self._blobs.create(f"refused/{version}.json", msgspec.json.encode(refusal))
+        self._blobs.create(_refusal_name(version), msgspec.json.encode(refusal))
 
     def _kept(self, notes: Notes) -> TickRecord:
         """Keep the record of a tick, and tell of it."""
@@ -465,3 +471,7 @@ class Retraining:
             accepted_errors=record.counts.errors if record.counts else None,
         )
         return record
+
+
+def _refusal_name(version: str) -> str:
+    return f"refused/{version}.json"

@@ -73,7 +73,7 @@ def _ended(phase: str, hours_ago: float, **members: Any) -> State:
             _ended("failed", 25, failures=1, refused=True),
             _counts(200, new=0),
             False,
-            "200 accepted errors of 200, but none that the gate's refusal of cycle 3 did not know",
+            "200 accepted errors of 200, but none that refused cycle 3 did not know",
         ),
         (_ended("failed", 25, failures=1), _counts(200, new=0), True, "200 accepted"),
         (

@@ -126,10 +126,28 @@ def test_refused_gives_everything_back_and_waits_for_news(world: World) -> None:
     assert world.pending() == set(ids)
     assert "cycle 1 was refused, which is followed by a wait of 2 hours" in world.tick().decision
     world.wait(hours=3)
-    assert "none that the gate's refusal of cycle 1 did not know" in world.tick().decision
+    assert "none that refused cycle 1 did not know" in world.tick().decision
     world.correct()
     assert world.tick().after == "running"
     assert world.state().cycle == 2
+
+
+def test_what_a_rolled_back_version_had_learned_is_no_news(world: World) -> None:
+    """Otherwise the same cycle would run again and again."""
+    ids = _started(world)
+    version = world.finish("promoted")
+    world.tick()
+    # As the watch does it.
+    world.registry.rollback(by="watch", reason="worse after all")
+    world.by_hand.upload_blob(f"refused/{version}.json", b"{}")
+    for row in list(world.rows_by_hand.list_entities()):
+        world.rows_by_hand.delete_entity(row["PartitionKey"], row["RowKey"])
+    world.numbers = 0
+    assert world.correct(6) == ids
+    world.wait(hours=3)
+    assert "none that refused cycle 1 did not know" in world.tick().decision
+    world.correct()
+    assert world.tick().after == "running"
 
 
 def test_failures_double_the_wait(world: World) -> None:
