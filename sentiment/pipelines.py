@@ -10,8 +10,10 @@ lost is asked for again, and "a job with this name already exists" means submitt
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -216,12 +218,13 @@ class Pipelines:
         request = HttpRequest(
             method, self._client.format_url(path), params={"api-version": API_VERSION}, json=body
         )
-        left = tries.left()
+        seconds = min(_LONGEST_ANSWER_SECONDS, tries.left())
         try:
-            answer: HttpResponse = self._client.send_request(
-                request,
-                connection_timeout=min(_CONNECTION_SECONDS, left),
-                read_timeout=min(_LONGEST_ANSWER_SECONDS, left),
+            answer = _in_time(
+                seconds,
+                lambda: self._client.send_request(
+                    request, connection_timeout=min(_CONNECTION_SECONDS, seconds), read_timeout=seconds
+                ),
             )
         except ClientAuthenticationError as error:
             raise PipelineRefused(
@@ -296,6 +299,29 @@ class _Tries:
             raise PipelineUnavailable(self.operation, f"{passing}{asked}") from passing.__cause__
         self._sleep(wait)
         self._pause = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause)
+
+
+def _in_time(seconds: float, send: Callable[[], HttpResponse]) -> HttpResponse:
+    """Return what `send` returns, if it does so in time.
+
+    A timeout of the SDK's is for one byte: an answer that comes slowly enough never ends.
+
+    Raises:
+        _Passing: it does not; it goes on in a thread that nobody waits for.
+    """
+    answer: Future[HttpResponse] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(send())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="azureml-request", daemon=True).start()
+    try:
+        return answer.result(timeout=seconds)
+    except TimeoutError as error:
+        raise _Passing(f"no whole answer within {seconds:.1f} s") from error
 
 
 def _job(name: str, answer: HttpResponse, operation: str) -> Job:

@@ -154,7 +154,11 @@ def test_a_wait_past_the_deadline_is_not_begun(server: AzureMLServer, pipelines:
         pipelines.find(NAME)
 
 
-@pytest.mark.parametrize("fault", [Fault(status=500, times=1000), Fault(seconds=30, times=1000)])
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=500, times=1000), Fault(seconds=30, times=1000), Fault(answer="drip", times=1000)],
+    ids=["refused for now", "late", "a byte at a time"],
+)
 def test_trying_ends(workspace: Workspace, server: AzureMLServer, fault: Fault) -> None:
     """With an error that says that it may be tried again."""
     pipelines = workspace.pipelines(server, seconds=0.5)

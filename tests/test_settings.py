@@ -191,6 +191,50 @@ def test_telemetry_is_off_unless_it_is_asked_for() -> None:
     assert (settings.telemetry_sampling, settings.telemetry_text) == (1.0, False)
 
 
+WORKSPACE = {
+    "AZUREML_SUBSCRIPTION_ID": "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0",
+    "AZUREML_RESOURCE_GROUP": "tweets",
+    "AZUREML_WORKSPACE": "learning",
+}
+
+
+def test_nothing_is_retrained_unless_a_workspace_is_named() -> None:
+    """With one, everything else has a default."""
+    assert Settings.from_env(GOOD).azureml is None
+    azureml = Settings.from_env(GOOD | WORKSPACE).azureml
+    assert azureml is not None
+    assert (azureml.endpoint, azureml.token) == ("https://management.azure.com", None)
+    assert (azureml.component, azureml.compute) == ("sentiment_retrain:1", None)
+    assert azureml.golden_data == "azureml:sentiment-golden:1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *((key, "", f"{key} is not set: retraining needs") for key in WORKSPACE),
+        ("AZUREML_WORKSPACE", "a/b", "AZUREML_WORKSPACE must be a name without slashes or spaces, got 'a/b'"),
+        ("AZUREML_ENDPOINT", "http://example.org", "AZUREML_ENDPOINT must be an https address"),
+        ("AZUREML_ENDPOINT", "https://example.org:0", "AZUREML_ENDPOINT must be an https address"),
+        ("AZUREML_ENDPOINT", "ftp://localhost", "AZUREML_ENDPOINT must be an https address"),
+        ("AZUREML_ENDPOINT", "http://localhost:1", "AZUREML_TOKEN is not set"),
+        ("AZUREML_COMPONENT", "retrain", "AZUREML_COMPONENT must be a component's name:version"),
+        ("AZUREML_TIMEOUT_SECONDS", "0", "AZUREML_TIMEOUT_SECONDS must be a positive number"),
+        ("RETRAIN_BASE_DATA", "base.tsv", "RETRAIN_BASE_DATA must be azureml:name:version or an address"),
+    ],
+)
+def test_a_workspace_is_named_entirely_or_not_at_all(key: str, value: str, message: str) -> None:
+    """And tokens go over plain http to this machine only."""
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        Settings.from_env(GOOD | WORKSPACE | {key: value})
+
+
+def test_the_account_that_an_identity_signs_in_to_is_known_by_name() -> None:
+    """Its name is what steps that run elsewhere are given; a connection string is never passed on."""
+    named = GOOD | {"AzureWebJobsStorage": "", "AzureWebJobsStorage__accountName": "tweets"}
+    assert Settings.from_env(named).storage_account == "tweets"
+    assert Settings.from_env(GOOD).storage_account is None
+
+
 def test_a_secret_never_shows_up_in_a_message() -> None:
     """Messages end up in logs."""
     with pytest.raises(SettingsError) as caught:

@@ -43,6 +43,7 @@ _JOBS = re.compile(
 )
 _FAULTS = "/_faults"
 _LARGEST_BODY = 1024 * 1024
+_DRIP_SECONDS = 0.02
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,8 +61,9 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_after: float | None = None
     #: Seconds before the answer begins.
     seconds: float = 0.0
-    #: `twice` sends the whole answer two times, `never` closes the connection without one.
-    answer: Literal["once", "twice", "never"] = "once"
+    #: `twice` sends the whole answer two times, `never` closes the connection without one,
+    #: `drip` sends it a byte at a time and never comes to the end.
+    answer: Literal["once", "twice", "never", "drip"] = "once"
 
 
 class Exchange(Struct, frozen=True):
@@ -148,6 +150,9 @@ class AzureMLServer:
         self._stopped.wait(fault.seconds)
         if lost:
             request.hang_up()
+            return
+        if fault.answer == "drip":
+            request.drip(status, self._stopped)
             return
         for _ in range(2 if fault.answer == "twice" else 1):
             request.answer(status, result if fault.page is None else fault.page, fault.retry_after)
@@ -294,6 +299,15 @@ class _Request(BaseHTTPRequestHandler):
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
+
+    def drip(self, status: int, stopped: threading.Event) -> None:
+        self.close_connection = True
+        self.send_response(status)
+        self.send_header("Content-Length", str(_LARGEST_BODY))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not stopped.wait(_DRIP_SECONDS):
+                self.wfile.write(b" ")
 
     def log_message(self, *_: object) -> None:
         pass

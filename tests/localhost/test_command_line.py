@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from localhost.azureml.records import JobFolders, JobRecord, StepRecord
 from localhost.azurite import Azurite
 from tests.localhost.apps import DEADLINE_SECONDS, until, write_app
 
@@ -295,3 +296,20 @@ def test_core_tools_run_on_the_same_storage_and_settings(folder: Path, start: Ca
     assert host.end(signal.SIGTERM) == 0
     assert "func ends" in host.said()
     assert not _accepts(int(port[1]))
+
+
+def test_jobs_are_read_from_the_disk(folder: Path) -> None:
+    """Whether the app runs or not."""
+    none = _command(folder, "jobs")
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "There are no jobs yet" in none.stderr
+    jobs = JobFolders(folder / "state" / "azureml" / "jobs")
+    steps = {"prepare": StepRecord(status="Completed"), "train": StepRecord(status="Running")}
+    job = JobRecord(name="one", number=1, properties={}, created_at="2025-01-01T00:00:00Z", steps=steps)
+    jobs.write(job)
+    assert "1 of 2 steps" in _command(folder, "jobs").stdout
+    assert "prepare              Completed\n" in _command(folder, "jobs", "one").stdout
+    late = _command(folder, "jobs", "one", "--log", "train")
+    assert (late.returncode, late.stderr) == (1, "error: step train of one has not begun\n")
+    assert _command(folder, "reset").returncode == 0
+    assert _command(folder, "jobs").stdout == ""
