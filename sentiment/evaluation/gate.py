@@ -376,6 +376,6 @@ def _latency(champion: Latency, candidate: Latency, policy: GatePolicy) -> Check
     return Check(
         name="latency",
         passed=candidate.p50_ms <= limit,
-        detail=f"median {candidate.p50_ms:.2f} ms a tweet, at most {limit:.2f} ms "
+        detail=f"median {candidate.p50_ms:.2f} ms of one core a tweet, at most {limit:.2f} ms "
         f"(champion: {champion.p50_ms:.2f} ms)",
     )

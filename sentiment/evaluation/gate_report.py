@@ -132,7 +132,7 @@ def _budget(report: GateReport) -> str:
     rows = [
         ("measure", "champion", "candidate"),
         ("expected calibration error", *(f"{error:.4f}" for error in report.calibration)),
-        ("median milliseconds a tweet", f"{champion.p50_ms:.2f}", f"{candidate.p50_ms:.2f}"),
+        ("median milliseconds of one core a tweet", f"{champion.p50_ms:.2f}", f"{candidate.p50_ms:.2f}"),
         ("99th percentile", f"{champion.p99_ms:.2f}", f"{candidate.p99_ms:.2f}"),
     ]
     return "## Calibration and latency\n\n" + markdown_table(rows)
@@ -142,7 +142,9 @@ def _examples(title: str, examples: Examples) -> str:
     blocks = []
     for name, some in (("fixed", examples.fixed), ("broken", examples.broken)):
         rows = [("tweet", "label", "champion", "candidate")]
-        rows += [(_cell(each.text), each.label, each.champion, each.candidate) for each in some]
+        rows += [
+            (_cell(each.text, _LONGEST_EXAMPLE), each.label, each.champion, each.candidate) for each in some
+        ]
         blocks.append(f"## {title}: {name}\n\n" + (markdown_table(rows, words=4) if some else "None."))
     return "\n\n".join(blocks)
 
@@ -155,9 +157,9 @@ def _bounds(bounds: Bounds, sign: str = "") -> str:
     return f"{bounds.value:{sign}.4f} ({bounds.low:{sign}.4f} to {bounds.high:{sign}.4f})"
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, longest: int | None = None) -> str:
     """Return what somebody else wrote as one line of a table: no markup, no link, no mention."""
-    short = text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "..."
+    short = text if longest is None or len(text) <= longest else text[:longest] + "..."
     for character in "\\`*_[]<>|#@":
         short = short.replace(
             character, {"<": "&lt;", ">": "&gt;", "@": "&#64;"}.get(character, "\\" + character)

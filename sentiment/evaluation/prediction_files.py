@@ -32,7 +32,7 @@ class ModelIdentity(Struct, frozen=True):
 
 
 class Latency(Struct, frozen=True):
-    """Milliseconds for one text that comes alone: median and 99th percentile over `texts` of them."""
+    """Milliseconds of one core for a text that comes alone: median and 99th percentile over `texts`."""
 
     p50_ms: float
     p99_ms: float
