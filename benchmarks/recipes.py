@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from msgspec import Struct
+from tokenizers import Tokenizer
 
 from benchmarks.users import Said, Users, count_predictions, hear
 from sentiment.classifier import Classifier
@@ -31,6 +32,7 @@ from sentiment.evaluation.data import LabelledTweets, read_tweets
 from sentiment.evaluation.feedback_rows import Feedback
 from sentiment.evaluation.metrics import macro_recall
 from sentiment.records import LABELS, DataFingerprint
+from sentiment.training.base import load_base
 from sentiment.training.batching import tokenise
 from sentiment.training.distributed import joined
 from sentiment.training.inference import logits
@@ -129,7 +131,9 @@ def compare(
         raise SystemExit(
             f"error: after {corrections} corrections only {new.stop - new.start} tweets are left"
         )
-    old_answers = classifier.probabilities(old.texts).argmax(axis=1)
+    # Torch against torch: what int8 makes of one model or the other is not the recipe's doing.
+    champion, tokenizer = load_base(str(model), max_tokens=Relearning().max_tokens, dropout=0.0)
+    before = [_answers(champion, tokenizer, texts) for texts in (stream.texts[new], old.texts)]
     print(
         f"{corrections} corrections among the first {seen} tweets; judged on the next {new.stop - new.start}"
     )
@@ -144,10 +148,7 @@ def compare(
             mixture = mix(as_feedback(said, stream), base, count_predictions(predicted[:seen]), settings)
             with joined({}) as group:
                 trained, tokenizer = relearn(mixture, model, settings, group=group, report=_nothing)
-            judged = [
-                logits(trained, tokenise(tokenizer, texts), torch.device("cpu"), "auto").argmax(axis=1)
-                for texts in (stream.texts[new], old.texts)
-            ]
+            judged = [_answers(trained, tokenizer, texts) for texts in (stream.texts[new], old.texts)]
             labels = stream.labels[new]
             outcome = Outcome(
                 variant=variant.name,
@@ -155,13 +156,13 @@ def compare(
                 confirming=variant.confirming,
                 settings=msgspec.to_builtins(settings),
                 feedback_rows=len(said),
-                new_macro_recall=_gain(macro_recall, judged[0], predicted[new], labels),
-                new_accuracy=_gain(_accuracy, judged[0], predicted[new], labels),
+                new_macro_recall=_gain(macro_recall, judged[0], before[0], labels),
+                new_accuracy=_gain(_accuracy, judged[0], before[0], labels),
                 new_recalls=[
                     round(100 * float((judged[0][labels == c] == c).mean()), 1) for c in range(len(LABELS))
                 ],
-                old_macro_recall=_gain(macro_recall, judged[1], old_answers, old.labels),
-                old_accuracy=_gain(_accuracy, judged[1], old_answers, old.labels),
+                old_macro_recall=_gain(macro_recall, judged[1], before[1], old.labels),
+                old_accuracy=_gain(_accuracy, judged[1], before[1], old.labels),
                 seconds=round(time.perf_counter() - started),
             )
             outcomes.append(outcome)
@@ -179,6 +180,11 @@ def as_feedback(said: Sequence[Said], stream: LabelledTweets) -> Feedback:
         cycles=np.ones(len(said), dtype=np.int64),
         fingerprint=DataFingerprint(name="simulated users", sha256="", rows={}),
     )
+
+
+def _answers(model: torch.nn.Module, tokenizer: Tokenizer, texts: Sequence[str]) -> Integers:
+    scores = logits(model, tokenise(tokenizer, texts), torch.device("cpu"), "auto")
+    return scores.argmax(axis=1).astype(np.int64)
 
 
 def _gain(score: Any, candidate: Integers, champion: Integers, labels: Integers) -> float:
