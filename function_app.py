@@ -11,6 +11,7 @@ import msgspec
 from sentiment import api, corrections, explanations, openapi, page, predictions, records
 from sentiment.errors import SentimentError
 from sentiment.records import ModelAnswer, Problem, StatusAnswer
+from sentiment.retrain.wiring import retraining
 from sentiment.services import get_services
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
@@ -23,7 +24,14 @@ def predict(req: func.HttpRequest) -> func.HttpResponse:
     def answer() -> msgspec.Struct:
         request = api.read_predict_request(req.headers.get("Content-Type"), req.get_body())
         services = get_services()
-        return predictions.answer(request, services.serving, services.signer, services.telemetry)
+        return predictions.answer(
+            request,
+            services.serving,
+            services.signer,
+            services.telemetry,
+            services.prediction_counts,
+            services.samples,
+        )
 
     return _respond(answer)
 
@@ -95,6 +103,12 @@ def erase_user(req: func.HttpRequest) -> func.HttpResponse:
 def apply_retention(timer: func.TimerRequest) -> None:
     """Erase, once a day, what is older than it may be."""
     corrections.apply_retention(get_services())
+
+
+@app.timer_trigger(arg_name="timer", schedule="%RETRAIN_SCHEDULE%")
+def retrain_tick(timer: func.TimerRequest) -> None:
+    """Take the next step of the retraining loop, if there is one."""
+    retraining(get_services()).tick()
 
 
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

@@ -25,6 +25,7 @@ MADE_UP = ("FEEDBACK_SIGNING_KEYS", "FEEDBACK_PSEUDONYM_KEY")
 #: Where the app keeps its models, if anybody says so, and where it has its jobs run on what.
 SHARED = (
     "MODEL_CONTAINER",
+    "RETRAIN_CONTAINER",
     "AZUREML_SUBSCRIPTION_ID",
     "AZUREML_RESOURCE_GROUP",
     "AZUREML_WORKSPACE",
@@ -35,6 +36,8 @@ SHARED = (
     "RETRAIN_VALIDATION_DATA",
     "RETRAIN_GOLDEN_DATA",
 )
+#: Settings that bindings name, for a file from before they were there.
+NAMED = {"RETRAIN_SCHEDULE": "0 */15 * * * *"}
 DEFAULT_PORT = 7071
 
 _EMULATOR = "UseDevelopmentStorage=true"
@@ -84,6 +87,7 @@ def read_local_settings(
     source, file = _read_file(folder)
     values = {
         "FUNCTIONS_WORKER_RUNTIME": "python",
+        **NAMED,
         "MODEL_CACHE_FOLDER": str((state_folder / "models").resolve()),
         **made_up.settings,
         **defaults,

@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 # not hold. The same status can come from a proxy in between, or mean something else.
 _MISSING = ("BlobNotFound", "ContainerNotFound")
 _REFUSED = ("BlobAlreadyExists", "ConditionNotMet")
+# The same where a lease is held: by somebody else, or no longer by whoever held it.
+_LEASED = (
+    "LeaseAlreadyPresent",
+    "LeaseIdMissing",
+    "LeaseIdMismatchWithBlobOperation",
+    "LeaseIdMismatchWithLeaseOperation",
+    "LeaseNotPresentWithBlobOperation",
+    "LeaseNotPresentWithLeaseOperation",
+    "LeaseLost",
+)
 
 # The SDK sends a body under the connection timeout, all of it, which is meant for a
 # handshake: a large file on a slow line (in bytes a second) needs more.
@@ -120,14 +130,40 @@ class Blobs:
         """
         return self._write(name, data, overwrite=False)
 
-    def replace(self, name: str, data: bytes, etag: str) -> bool:
+    def replace(self, name: str, data: bytes, etag: str, *, lease: str | None = None) -> bool:
         """Write over a blob while its ETag is `etag` (If-Match); False when it is another.
 
-        As with `create`, False can also mean that it was done.
+        `lease` is what `lease` returned; False as well when that has run out, and
+        without it when somebody holds one. As with `create`, False can also mean
+        that it was done.
         """
-        return self._write(
-            name, data, overwrite=True, etag=etag, match_condition=MatchConditions.IfNotModified
-        )
+        condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+        return self._write(name, data, overwrite=True, **condition, **({"lease": lease} if lease else {}))
+
+    def lease(self, name: str, seconds: int, *, lease: str | None = None) -> str | None:
+        """Keep everybody else from writing a blob that is there, for 15 to 60 seconds; None when it is kept.
+
+        It ends by itself, so that a process that died holds nobody up for longer;
+        with `lease`, one that was had before goes on, or begins anew.
+        """
+        with storage_errors(f"lease {name}"):
+            try:
+                return str(self._container.get_blob_client(name).acquire_lease(seconds, lease_id=lease).id)
+            except HttpResponseError as error:
+                if error_code(error) in _LEASED:
+                    return None
+                raise
+
+    def release(self, name: str, lease: str) -> None:
+        """Give a lease back before its time; one that was lost is no error."""
+        from azure.storage.blob import BlobLeaseClient
+
+        with storage_errors(f"release {name}"):
+            try:
+                BlobLeaseClient(self._container.get_blob_client(name), lease_id=lease).release()
+            except HttpResponseError as error:
+                if error_code(error) not in _LEASED:
+                    raise
 
     def _write(self, name: str, data: bytes, **options: Any) -> bool:
         if len(data) >= _LARGE:
@@ -136,7 +172,7 @@ class Blobs:
             try:
                 self._container.upload_blob(name, data, **options)
             except (ResourceExistsError, ResourceModifiedError) as error:
-                if error_code(error) in _REFUSED:
+                if error_code(error) in _REFUSED + _LEASED:
                     return False
                 raise
             return True

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sentiment.acceptance import Judgement, judge
 from sentiment.errors import CorrectionNotFound, InvalidMessage
-from sentiment.feedback.messages import encode_message, make_message, masked_body, read_message
+from sentiment.feedback.messages import encode_message, make_message, masked_body, read_message, text_key
 from sentiment.feedback.queue import MessageQueue, Queued
 from sentiment.records import (
     Correction,
@@ -144,6 +144,9 @@ def erase(user: str, services: Services) -> Erasure:
     pseudonyms = services.pseudonyms
     # Somebody may be called what looks like a pseudonym.
     names = {pseudonyms.of(user), pseudonyms.known_as(user)}
+    # Samples first, and by the texts: once these are emptied, nobody can tell which they were.
+    texts = [text_key(each.text) for name in names for each in services.corrections.of_user(name)]
+    samples = [services.samples.remove(texts)]
     erased = [
         correction for name in sorted(names) for correction in services.corrections.erase_user(name, now=now)
     ]
@@ -158,9 +161,10 @@ def erase(user: str, services: Services) -> Erasure:
         )
     return Erasure(
         corrections=len(erased),
-        queued=_erase_queued(services.queue, names, services, now),
-        poison=_erase_queued(services.poison_queue, names, services, now),
+        queued=_erase_queued(services.queue, names, services, now, samples),
+        poison=_erase_queued(services.poison_queue, names, services, now, samples),
         quarantined=sum(services.quarantine.erase_user(name) for name in names),
+        samples=sum(samples),
         cycles=cycles,
         remaining=remaining,
     )
@@ -177,12 +181,24 @@ def apply_retention(services: Services) -> int:
         return 0
     now = _now()
     limit = now - timedelta(days=days)
-    count = services.corrections.erase_before(limit, now=now) + services.quarantine.erase_before(limit)
-    logger.info("retention: %d corrections and refused messages older than %d days erased", count, days)
+    count = (
+        services.corrections.erase_before(limit, now=now)
+        + services.quarantine.erase_before(limit)
+        + services.samples.erase_before(limit)
+        + services.prediction_counts.erase_before(limit)
+    )
+    logger.info(
+        "retention: %d corrections, refused messages, samples and counts older than %d days erased",
+        count,
+        days,
+    )
     return count
 
 
-def _erase_queued(queue: MessageQueue, names: set[str], services: Services, now: datetime) -> int:
+def _erase_queued(
+    queue: MessageQueue, names: set[str], services: Services, now: datetime, samples: list[int]
+) -> int:
+    """Remove a person's messages, return how many; append to `samples` how many of those went with them."""
     store = services.corrections
 
     def decide(message: Queued) -> Literal["keep", "delete"]:
@@ -191,7 +207,9 @@ def _erase_queued(queue: MessageQueue, names: set[str], services: Services, now:
             return "keep"
         # Leaves a tombstone, since its user is erased: whoever asks for it learns that it is gone.
         with suppress(InvalidMessage):
-            store.add(read_message(message.body), now=now)
+            correction = read_message(message.body)
+            samples.append(services.samples.remove([text_key(correction.text)]))
+            store.add(correction, now=now)
         return "delete"
 
     return queue.sweep(decide)

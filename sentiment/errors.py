@@ -15,7 +15,14 @@
     │   ├── ModelNotFound        no such version, or no champion yet         (.version)
     │   ├── ModelConflict        a version exists with other content, or the
     │   │                        champion changed meanwhile                  (.version)
+    │   ├── VersionRefused       a version must never be promoted (again)    (.version, .reason)
     │   └── ExportError          an exported model lost too much
+    ├── DeploymentError          a candidate was not handed to its deployment (.operation)
+    │   ├── DeploymentUnavailable the service did not answer; worth another try
+    │   └── DeploymentRefused    it refused: somebody has to mend a setting or a right
+    ├── RetrainError
+    │   ├── CycleConflict        a cycle cannot be started or cancelled now
+    │   └── DamagedRecord        a record of the loop cannot be read         (.name)
     ├── PipelineError
     │   ├── PipelineUnavailable  Azure ML did not answer; worth another try  (.operation)
     │   └── PipelineRefused      Azure ML refuses, and will go on refusing   (.operation)
@@ -158,6 +165,50 @@ class ModelConflict(ModelError):
 
 class ExportError(ModelError):
     """An exported model lost too much against the one it was made from."""
+
+
+class VersionRefused(ModelError):
+    """A version must never be promoted (again); `reason` says why."""
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(
+            f"{version} was refused for good: {reason} (what is in `refused/` is never promoted: "
+            "retrain, and publish under another version)"
+        )
+        self.version = version
+        self.reason = reason
+
+
+class DeploymentError(SentimentError):
+    """A candidate was not handed to its deployment; `operation` says what was being asked of whom."""
+
+    def __init__(self, operation: str, message: str) -> None:
+        super().__init__(f"{operation}: {message}")
+        self.operation = operation
+
+
+class DeploymentUnavailable(DeploymentError):
+    """The deployment's service did not answer, or not now; the same call may go through later."""
+
+
+class DeploymentRefused(DeploymentError):
+    """The deployment's service refused, and will again until a setting or a right is mended."""
+
+
+class RetrainError(SentimentError):
+    """The root of what can be wrong with the retraining loop."""
+
+
+class CycleConflict(RetrainError):
+    """A cycle cannot be started or cancelled now: another is running, or another tick is at work."""
+
+
+class DamagedRecord(RetrainError):
+    """A record in the container of the retraining loop cannot be read; `name` is its blob."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
 
 
 class StoreUnavailable(SentimentError):

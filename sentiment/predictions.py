@@ -8,19 +8,28 @@ from collections.abc import Sequence
 from sentiment.api import Batch
 from sentiment.feedback import PredictionSigner
 from sentiment.records import BatchAnswer, DocumentAnswer, Prediction, TextAnswer, TextRequest
+from sentiment.samples import Samples
 from sentiment.serving import Loaded, Serving
 from sentiment.telemetry import Telemetry
+from sentiment.usage import PredictionCounts
 
 
 def answer(
-    request: TextRequest | Batch, serving: Serving, signer: PredictionSigner, telemetry: Telemetry
+    request: TextRequest | Batch,
+    serving: Serving,
+    signer: PredictionSigner,
+    telemetry: Telemetry,
+    counts: PredictionCounts | None = None,
+    samples: Samples | None = None,
 ) -> TextAnswer | BatchAnswer:
-    """Classify what was asked, all of it with the same model.
+    """Classify what was asked, all of it with the same model; count it, and sample it where that is on.
 
     Raises:
         ModelError, StoreUnavailable: there is no model to answer with.
     """
-    return answer_with(serving.current(), request, signer, telemetry)
+    answered = answer_with(serving.current(), request, signer, telemetry)
+    _keep(request, answered, counts, samples)
+    return answered
 
 
 def answer_with(
@@ -53,6 +62,28 @@ def answer_with(
     if documents:
         telemetry.predictions(documents, version, seconds)
     return BatchAnswer(documents=documents, errors=request.faults, model_version=version)
+
+
+def _keep(
+    request: TextRequest | Batch,
+    answered: TextAnswer | BatchAnswer,
+    counts: PredictionCounts | None,
+    samples: Samples | None,
+) -> None:
+    """Leave behind what the retraining asks for; nothing of it waits for storage."""
+    version = answered.model_version
+    answers: Sequence[TextAnswer | DocumentAnswer] = (
+        [answered] if isinstance(answered, TextAnswer) else answered.documents
+    )
+    if counts is not None:
+        for each in answers:
+            counts.add(version, each.label)
+    if samples is not None and samples.on:
+        texts = (
+            [request.text] if isinstance(request, TextRequest) else [one.text for one in request.documents]
+        )
+        for text, each in zip(texts, answers, strict=True):
+            samples.offer(text, each.label, getattr(each.scores, each.label), version)
 
 
 def _timed(loaded: Loaded, texts: Sequence[str]) -> tuple[list[Prediction], float]:

@@ -191,6 +191,17 @@ class Voice(Struct, frozen=True, kw_only=True):
     confidence: float | None = None
 
 
+class Sample(Struct, frozen=True, kw_only=True):
+    """A prediction that was kept: text masked as a correction's is, and no user."""
+
+    text: str
+    text_key: str
+    predicted: Label
+    confidence: float
+    model_version: str
+    at: str
+
+
 # --- HTTP -------------------------------------------------------------------
 
 Text = Annotated[str, Meta(description="The tweet.", examples=["I love how this turned out!"])]
@@ -360,5 +371,6 @@ class Erasure(Struct, frozen=True, kw_only=True):
     queued: Annotated[int, Meta(description="Messages removed from the queue.")]
     poison: Annotated[int, Meta(description="Messages removed from the poison queue.")]
     quarantined: Annotated[int, Meta(description="Rows removed from the quarantine.")]
+    samples: Annotated[int, Meta(description="Sampled predictions of the same texts that were removed.")]
     cycles: Annotated[list[int], Meta(description="Retraining cycles whose models have learned from them.")]
     remaining: Annotated[list[str], Meta(description="What cannot be erased, in words.")]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -179,15 +179,30 @@ class ModelRegistry:
         """
         return self._point(version, self._complete(version), by=by, reason=reason, expected=expected)
 
+    def former_champion(self, *, to: str | None = None, avoid: Collection[str] = ()) -> Champion:
+        """Return the record that `rollback` would go back to.
+
+        Raises:
+            ModelNotFound: there is none before the champion, or `to` never was one.
+        """
+        return self._former(self.champion().champion, to, avoid)
+
     def rollback(
-        self, *, to: str | None = None, by: str, reason: str, expected: str | None = None
+        self,
+        *,
+        to: str | None = None,
+        avoid: Collection[str] = (),
+        by: str,
+        reason: str,
+        expected: str | None = None,
     ) -> Champion:
         """Make a former champion the champion again and return its record.
 
         Without `to` it is the one that served before the current one was promoted,
         so that rolling back twice goes back two promotions and never returns to
-        what was rolled back. `to` may be any version that was ever champion;
-        `promote` is for the others. `expected` is as in `promote`.
+        what was rolled back; versions in `avoid` are passed over. `to` may be any
+        version that was ever champion; `promote` is for the others. `expected` is as
+        in `promote`.
 
         Raises:
             ModelNotFound: there is no champion before, or `to` never was one.
@@ -195,19 +210,7 @@ class ModelRegistry:
             ModelConflict: the champion changed meanwhile.
         """
         found = self.champion()
-        records = {record.number: record for record in self.history()}
-        serving = _promotion(found.champion)
-        numbers = [
-            n for n, record in records.items() if (n < serving if to is None else record.version == to)
-        ]
-        if not numbers:
-            raise ModelNotFound(
-                to,
-                f"There was no champion before {found.champion.version}."
-                if to is None
-                else f"{to} was never champion: promote it rather than roll back to it.",
-            )
-        target = records[max(numbers)]
+        target = self._former(found.champion, to, avoid)
         if self._complete(target.version) != target.sha256:
             raise InvalidModel(target.version, MANIFEST, "was altered since this version was champion")
         return self._point(
@@ -233,6 +236,26 @@ class ModelRegistry:
             if content is not None:
                 records[number] = _decode(content.data, Champion, HISTORY, name)
         return [records[number] for number in sorted(records, reverse=True)]
+
+    def _former(self, champion: Champion, to: str | None, avoid: Collection[str]) -> Champion:
+        serving = _promotion(champion)
+        found = [
+            record
+            for record in self.history()
+            if (
+                record.number < serving and record.version not in avoid
+                if to is None
+                else record.version == to
+            )
+        ]
+        if not found:
+            raise ModelNotFound(
+                to,
+                f"There was no champion before {champion.version} to go back to."
+                if to is None
+                else f"{to} was never champion: promote it rather than roll back to it.",
+            )
+        return max(found, key=lambda record: record.number)
 
     def _point(
         self,

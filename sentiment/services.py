@@ -7,20 +7,24 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentiment.blobs import Blobs
 from sentiment.errors import SettingsError
 from sentiment.feedback import PredictionSigner
 from sentiment.feedback.messages import Pseudonyms
 from sentiment.feedback.quarantine import Quarantine
 from sentiment.feedback.queue import MessageQueue
-from sentiment.feedback.store import CorrectionStore
+from sentiment.feedback.store import CorrectionReader, CorrectionStore
 from sentiment.feedback.tables import Table
 from sentiment.registry import ModelRegistry
+from sentiment.samples import Samples
 from sentiment.serving import ClassifierLike, ModelEvent, ModelLoaded, ModelRefused, Serving
 from sentiment.settings import Settings
 from sentiment.telemetry import Telemetry
+from sentiment.usage import PredictionCounts
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -40,6 +44,8 @@ _PAUSE_SECONDS = 1
 
 CORRECTIONS_TABLE = "corrections"
 QUARANTINE_TABLE = "quarantine"
+USAGE_TABLE = "usage"
+SAMPLES_TABLE = "samples"
 CORRECTIONS_QUEUE = "corrections"
 
 # A file that is sent in one request is there entirely or not at all; staged in
@@ -55,12 +61,15 @@ class Services:
         self._lock = threading.RLock()
         self._clients: list[Any] = []
         self._registry: ModelRegistry | None = None
+        self._retrain_blobs: Blobs | None = None
         self._serving: Serving | None = None
         self._signer: PredictionSigner | None = None
         self._telemetry: Telemetry | None = None
         self._tables: TableServiceClient | None = None
         self._queues: dict[str, MessageQueue] = {}
         self._pipelines: Pipelines | None = None
+        self._prediction_counts: PredictionCounts | None = None
+        self._samples: Samples | None = None
 
     @property
     def registry(self) -> ModelRegistry:
@@ -74,6 +83,19 @@ class Services:
                 container = self._blob_service().get_container_client(self.settings.model_container)
                 self._registry = ModelRegistry(container, self.settings.model_cache_folder)
             return self._registry
+
+    @property
+    def retrain_blobs(self) -> Blobs:
+        """The container of the retraining loop: its state, its cycles, its ticks.
+
+        Raises:
+            SettingsError: the settings lead to no storage account.
+        """
+        with self._lock:
+            if self._retrain_blobs is None:
+                container = self._blob_service().get_container_client(self.settings.retrain_container)
+                self._retrain_blobs = Blobs(container)
+            return self._retrain_blobs
 
     @property
     def serving(self) -> Serving:
@@ -138,6 +160,15 @@ class Services:
         return CorrectionStore(self._table(CORRECTIONS_TABLE), self.pseudonyms)
 
     @property
+    def correction_reader(self) -> CorrectionReader:
+        """The correction store, to read: without a key for pseudonyms.
+
+        Raises:
+            SettingsError: the settings lead to no storage account.
+        """
+        return CorrectionReader(self._table(CORRECTIONS_TABLE))
+
+    @property
     def quarantine(self) -> Quarantine:
         """The messages that can never be stored.
 
@@ -145,6 +176,22 @@ class Services:
             SettingsError: the settings lead to no storage account, or there is no key for pseudonyms.
         """
         return Quarantine(self._table(QUARANTINE_TABLE), self.pseudonyms)
+
+    @property
+    def prediction_counts(self) -> PredictionCounts:
+        """How many predictions were made, and of what."""
+        with self._lock:
+            if self._prediction_counts is None:
+                self._prediction_counts = PredictionCounts(partial(self._table, USAGE_TABLE))
+            return self._prediction_counts
+
+    @property
+    def samples(self) -> Samples:
+        """The predictions that are kept, where SAMPLE_PREDICTIONS says so."""
+        with self._lock:
+            if self._samples is None:
+                self._samples = Samples(partial(self._table, SAMPLES_TABLE), self.settings.sample_predictions)
+            return self._samples
 
     @property
     def queue(self) -> MessageQueue:
@@ -170,14 +217,19 @@ class Services:
                 self._pipelines = Pipelines(
                     settings.azureml,
                     None if settings.azureml.token is not None else self._credential(),
-                    inputs={} if account is None else {"storage_account": account},
+                    inputs={"deploy_mode": settings.deploy_mode, "storage_account": account or ""},
                 )
                 self._clients.append(self._pipelines)
             return self._pipelines
 
     def close(self) -> None:
         """Stop what runs in the background and close connections; asked again, it all begins anew."""
+        # Without the lock, which they need to reach their tables.
+        for writing in (self._prediction_counts, self._samples):
+            if writing is not None:
+                writing.close()
         with self._lock:
+            self._prediction_counts = self._samples = None
             if self._serving is not None:
                 self._serving.close()
             while self._clients:
@@ -186,6 +238,7 @@ class Services:
                 self._telemetry.close()
             self._serving = self._registry = self._telemetry = self._tables = None
             self._pipelines = None
+            self._retrain_blobs = None
             self._queues.clear()
 
     def _load(self, folder: Path) -> ClassifierLike:

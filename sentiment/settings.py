@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -22,6 +22,42 @@ class Ingestion(Struct, frozen=True):
 
     instrumentation_key: str
     endpoint: str
+
+
+class RetrainPolicy(Struct, frozen=True, kw_only=True):
+    """When a retraining cycle starts, and how long each part of it may take."""
+
+    #: Accepted errors that start a cycle.
+    threshold: int
+    #: How old the oldest may become before fewer do, and how many that must be.
+    max_age_days: float
+    min_errors: int
+    #: Between two starts; also what the wait after a failure or refusal begins with.
+    cooldown_hours: float
+    #: How long a job may run before it is cancelled.
+    job_timeout_hours: float
+    #: How long a published version may wait for its deployment.
+    deploy_timeout_hours: float
+
+
+class GithubDeployment(Struct, frozen=True, kw_only=True):
+    """The repository whose workflow promotes, and what to sign in with."""
+
+    #: Of the API; another one for GitHub Enterprise Server.
+    endpoint: str
+    #: owner/name
+    repository: str
+    token: str
+
+
+class DevopsDeployment(Struct, frozen=True, kw_only=True):
+    """The Azure Pipelines pipeline that promotes, and what to sign in with."""
+
+    endpoint: str
+    organization: str
+    project: str
+    pipeline: int
+    token: str
 
 
 class AzureML(Struct, frozen=True, kw_only=True):
@@ -73,6 +109,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     feedback_user_cap: float
     #: 0 keeps corrections for ever.
     feedback_retention_days: int
+    #: The part of predictions whose text is kept to learn from, from 0 to 1.
+    sample_predictions: float
+    retrain_container: str
+    retrain: RetrainPolicy
+    #: Who moves the champion pointer to a candidate that passed the gate: the pipeline
+    #: itself, or the deployment below.
+    deploy_mode: Literal["direct", "github", "devops"]
+    deployment: GithubDeployment | DevopsDeployment | None
+    #: How long a promotion is watched, 0: not at all.
+    watch_hours: float
     #: None: nothing is retrained.
     azureml: AzureML | None
 
@@ -91,6 +137,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             SettingsError: a setting is missing or malformed; the message names it,
                 what it must be and what it is.
         """
+        deploy_mode = _read(environ, "DEPLOY_MODE", "direct", _deploy_mode)
         connection_string = environ.get("AzureWebJobsStorage") or None
         blob_service_uri = environ.get("AzureWebJobsStorage__blobServiceUri") or None
         account_name = environ.get("AzureWebJobsStorage__accountName")
@@ -128,6 +175,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             feedback_max_age_hours=_read(environ, "FEEDBACK_MAX_AGE_HOURS", "168", _hours),
             feedback_user_cap=_read(environ, "FEEDBACK_USER_CAP", "0.2", _share),
             feedback_retention_days=_read(environ, "FEEDBACK_RETENTION_DAYS", "365", _days),
+            sample_predictions=_read(environ, "SAMPLE_PREDICTIONS", "0", _part),
+            retrain_container=environ.get("RETRAIN_CONTAINER") or "retrain",
+            retrain=RetrainPolicy(
+                threshold=_read(environ, "RETRAIN_THRESHOLD", "200", _positive_count),
+                max_age_days=_read(environ, "RETRAIN_MAX_AGE_DAYS", "7", _long_days),
+                min_errors=_read(environ, "RETRAIN_MIN_ERRORS", "50", _positive_count),
+                cooldown_hours=_read(environ, "RETRAIN_COOLDOWN_HOURS", "24", _hours),
+                job_timeout_hours=_read(environ, "RETRAIN_JOB_TIMEOUT_HOURS", "24", _hours),
+                deploy_timeout_hours=_read(environ, "RETRAIN_DEPLOY_TIMEOUT_HOURS", "72", _hours),
+            ),
+            deploy_mode=deploy_mode,
+            deployment=_deployment(environ, deploy_mode),
+            watch_hours=_read(environ, "WATCH_HOURS", "24", _hours_or_none),
             azureml=_azureml(environ),
         )
 
@@ -142,6 +202,8 @@ DEVELOPMENT_STORAGE = (
     "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
 )
 
+_DEPLOY_MODES: tuple[Literal["direct", "github", "devops"], ...] = ("direct", "github", "devops")
+_REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
 _SHORTEST_KEY = 16
 _INGESTION_SUFFIX = "services.visualstudio.com"
 _LONGEST_DAYS = 36_500
@@ -162,6 +224,58 @@ def _positive_number(value: str) -> float:
     if not 0.0 < number < float("inf"):
         raise ValueError(f"must be a positive number, got {value!r}")
     return number
+
+
+def _deploy_mode(value: str) -> Literal["direct", "github", "devops"]:
+    for mode in _DEPLOY_MODES:
+        if value == mode:
+            return mode
+    raise ValueError(f"must be {', '.join(_DEPLOY_MODES[:-1])} or {_DEPLOY_MODES[-1]}, got {value!r}")
+
+
+def _deployment(environ: Mapping[str, str], mode: str) -> GithubDeployment | DevopsDeployment | None:
+    """Read what `mode` needs, all of it; what another mode would need is not looked at."""
+
+    def needed(value: str) -> str:
+        if not value:
+            raise ValueError(f"is not set, and DEPLOY_MODE is {mode}")
+        return value
+
+    def secret(value: str) -> str:
+        # A line break would end the header it travels in; the value stays out of the message.
+        if not (needed(value).isascii() and value.isprintable() and " " not in value):
+            raise ValueError("must be a token: printable characters without spaces")
+        return value
+
+    if mode == "github":
+        return GithubDeployment(
+            endpoint=_read(environ, "DEPLOY_ENDPOINT", "https://api.github.com", _endpoint),
+            repository=_read(
+                environ, "DEPLOY_GITHUB_REPOSITORY", "", lambda value: _repository(needed(value))
+            ),
+            token=_read(environ, "DEPLOY_GITHUB_TOKEN", "", secret),
+        )
+    if mode == "devops":
+        return DevopsDeployment(
+            endpoint=_read(environ, "DEPLOY_ENDPOINT", "https://dev.azure.com", _endpoint),
+            organization=_read(environ, "DEPLOY_DEVOPS_ORGANIZATION", "", needed),
+            project=_read(environ, "DEPLOY_DEVOPS_PROJECT", "", needed),
+            pipeline=_read(
+                environ, "DEPLOY_DEVOPS_PIPELINE_ID", "", lambda value: _positive_count(needed(value))
+            ),
+            token=_read(environ, "DEPLOY_DEVOPS_TOKEN", "", secret),
+        )
+    return None
+
+
+def _repository(value: str) -> str:
+    if not _REPOSITORY.fullmatch(value):
+        raise ValueError(f"must be owner/name, got {value!r}")
+    return value
+
+
+def _hours_or_none(value: str) -> float:
+    return 0.0 if value == "0" else _hours(value)
 
 
 def _share(value: str) -> float:
@@ -189,6 +303,19 @@ def _count(value: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"must be a whole number, 0 or more, got {value!r}")
     return int(value)
+
+
+def _positive_count(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise ValueError(f"must be a positive whole number, got {value!r}")
+    return int(value)
+
+
+def _long_days(value: str) -> float:
+    days = _positive_number(value)
+    if days > _LONGEST_DAYS:
+        raise ValueError(f"must be at most {_LONGEST_DAYS:,} days, got {value!r}")
+    return days
 
 
 def _part(value: str) -> float:
@@ -247,7 +374,7 @@ def _azureml(environ: Mapping[str, str]) -> AzureML | None:
     if not any(environ.get(key, "").strip() for key in named):
         return None
     token = _read(environ, "AZUREML_TOKEN", "", str) or None
-    endpoint = _read(environ, "AZUREML_ENDPOINT", "https://management.azure.com", _management_endpoint)
+    endpoint = _read(environ, "AZUREML_ENDPOINT", "https://management.azure.com", _endpoint)
     if endpoint.startswith("http:") and token is None:
         raise SettingsError(
             "AZUREML_TOKEN",
@@ -268,7 +395,7 @@ def _azureml(environ: Mapping[str, str]) -> AzureML | None:
     )
 
 
-def _management_endpoint(value: str) -> str:
+def _endpoint(value: str) -> str:
     try:
         address = urlsplit(value)
         here = address.hostname in ("localhost", "127.0.0.1", "::1")

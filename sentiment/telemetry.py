@@ -160,6 +160,32 @@ class Telemetry:
         """Tell that a champion does not serve, why, and which version goes on instead."""
         self._event("ModelRefused", model_version=version, sha256=sha256, reason=reason, serving=serving)
 
+    def model_rolled_back(self, *, version: str, to: str, by: str, reason: str) -> None:
+        """Tell that a version was taken out of service for good, for which other one, by whom and why."""
+        self._event("ModelRolledBack", model_version=version, to=to, by=by, reason=reason)
+
+    def retrain_tick(
+        self,
+        *,
+        phase: str | None,
+        cycle: int,
+        decision: str,
+        did: str,
+        error: str,
+        accepted_errors: int | None,
+    ) -> None:
+        """Tell of a tick of the retraining loop: where it stands, what was decided and done, what failed.
+
+        `phase` is None where the state could not be read, and so is `accepted_errors`
+        where they were not counted; empty texts are left out.
+        """
+        if self._sender is None:
+            return
+        texts = {"phase": phase, "decision": decision, "did": did, "error": error}
+        properties = {"cycle": str(cycle)} | {key: value for key, value in texts.items() if value}
+        measurements = {} if accepted_errors is None else {"accepted_errors": float(accepted_errors)}
+        self._sender.put([Event("RetrainTick", time.time(), None, properties, measurements)])
+
     def close(self) -> None:
         """Send what waits and stop; returns within a second. Safe to call twice."""
         if self._sender is not None:

@@ -10,10 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueClient
 
@@ -104,6 +107,8 @@ def world(emulator: Azurite, tmp_path: Path) -> Iterator[World]:
         "FEEDBACK_SIGNING_KEYS": "a-key-of-some-length",
         "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),
         "PREDICT_THREADS": "1",
+        "SAMPLE_PREDICTIONS": "1",
+        "RETRAIN_SCHEDULE": "0 0 3 1 1 *",
         "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
         "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00",
         "AzureFunctionsJobHost__extensions__queues__maxDequeueCount": "2",
@@ -116,10 +121,11 @@ def world(emulator: Azurite, tmp_path: Path) -> Iterator[World]:
     functions = load_functions(folder, options, environ)
     create_stores(functions, options, environ)
     with TableServiceClient.from_connection_string(emulator.connection_string) as tables:
-        for table in ("corrections", "quarantine"):
+        for table in ("corrections", "quarantine", "samples", "usage"):
             client = tables.get_table_client(table)
-            for row in list(client.list_entities()):
-                client.delete_entity(row)
+            with suppress(ResourceNotFoundError):
+                for row in list(client.list_entities()):
+                    client.delete_entity(row)
     services = Services(Settings.from_env(environ))
     module = sys.modules["function_app"]
     with use_services(services):
@@ -337,6 +343,31 @@ def test_a_person_is_erased_wherever_they_are(world: World) -> None:
     done = world.run("erase", "--user", "Eve")
     assert "erased 1 stored corrections" in done.stdout
     assert "cannot be erased" in done.stdout
+
+
+def test_predictions_are_counted_and_sampled(world: World) -> None:
+    """Single ones and batches, by label; what fails is neither."""
+    world.predict()
+    documents = [{"id": str(number), "text": text} for number, text in enumerate(("I hate it", "a bus", " "))]
+    assert world.ask("POST", "/api/predict", {"documents": documents}).status == 200
+    now = datetime.now(UTC)
+    counted = world.services.prediction_counts.counts(now, now)
+    assert counted == {"tiny-1": {"negative": 1, "neutral": 1, "positive": 1}}
+    until(lambda: len(list(world.services.samples.all())) == 3, "the samples")
+    found = {sample.text: sample.predicted for sample in world.services.samples.all()}
+    assert found == {"I love it @user": "positive", "I hate it": "negative", "a bus": "neutral"}
+
+
+def test_samples_of_what_a_person_corrected_go_with_them(world: World) -> None:
+    """Stored or still on the queue; what others only asked about stays."""
+    for text in ("I love it @anna", "love on a bus", "I hate it"):
+        world.predict(text)
+    accepted = world.correct(user="Bob").json()
+    world.await_state(accepted["id"], "accepted")
+    world.app.stop()
+    world.send(_message("queued", text="love on a bus", user="Bob"))
+    assert "2 sampled predictions" in world.run("erase", "--user", "Bob").stdout
+    assert [sample.text for sample in world.services.samples.all()] == ["I hate it"]
 
 
 def test_messages_that_nobody_has_read_yet_are_erased(world: World) -> None:

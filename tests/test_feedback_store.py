@@ -124,6 +124,24 @@ def test_what_was_learned_is_pending_no_more(setting: Setting) -> None:
     assert setting.store.get("one").cycle == 3
 
 
+def test_what_was_learned_in_vain_waits_again(setting: Setting) -> None:
+    """For the cycle that learned it, once, as it had waited before; an erased one stays erased."""
+    setting.store.add(_message(), now=NOW)
+    setting.store.add(_message("right", corrected="positive", user=None), now=NOW)
+    before = [dict(row) for row in setting.by_hand.list_entities()]
+    for id in ("one", "right"):
+        setting.store.learn(id, 3)
+        assert not setting.store.unlearn(id, 4)
+        assert setting.store.unlearn(id, 3)
+        assert not setting.store.unlearn(id, 3)
+    assert [dict(row) for row in setting.by_hand.list_entities()] == before
+    assert setting.store.learn("one", 5)
+    setting.store.erase_user(ANNA, now=LATER)
+    assert not setting.store.unlearn("one", 5)
+    with pytest.raises(CorrectionNotFound):
+        setting.store.unlearn("nobody", 5)
+
+
 def test_a_storm_of_deliveries_stores_each_once(azurite: Azurite, setting: Setting) -> None:
     """Each message three times, shuffled, to four instances at once."""
     ids = [f"id{number}" for number in range(12)] * 3
@@ -141,12 +159,14 @@ def test_a_storm_of_deliveries_stores_each_once(azurite: Azurite, setting: Setti
 OPERATIONS: dict[str, Callable[[CorrectionStore], Any]] = {
     "add": lambda store: store.add(_message(), now=NOW),
     "learn": lambda store: store.learn("one", 1),
+    "unlearn": lambda store: store.unlearn("one", 1),
     "erase": lambda store: store.erase_user(ANNA, now=LATER),
     "late": lambda store: store.add(_message("late"), now=LATER),
 }
 AFTERWARDS = {
     "add": ROWS,
     "learn": ["c|one", f"u|{ANNA}|one"],
+    "unlearn": ROWS,
     "erase": ["c|one", f"x|{ANNA}"],
     "late": ["c|late", f"x|{ANNA}"],
 }
@@ -156,8 +176,10 @@ AFTERWARDS = {
 @pytest.mark.parametrize("dies", [True, False], ids=["process dies", "answer lost"])
 def test_a_crash_after_any_storage_call_loses_nothing(setting: Setting, operation: str, dies: bool) -> None:
     """Delivered again, everything is as if nothing had happened."""
-    if operation in ("learn", "erase"):
+    if operation in ("learn", "unlearn", "erase"):
         setting.store.add(_message(), now=NOW)
+    if operation == "unlearn":
+        setting.store.learn("one", 1)
     if operation == "late":
         setting.store.erase_user(ANNA, now=LATER)
     before = (
@@ -311,7 +333,7 @@ _steps = st.lists(
             st.sampled_from([None, "anna", "bob"]),
             st.sampled_from(["negative", "positive"]),
         ),
-        st.tuples(st.just("learn"), st.sampled_from("abcd")),
+        st.tuples(st.sampled_from(["learn", "unlearn"]), st.sampled_from("abcd")),
         st.tuples(st.just("erase"), st.sampled_from(["anna", "bob"])),
     ),
     max_size=12,
@@ -340,6 +362,12 @@ def test_whatever_happens_the_rows_say_what_was_done(azurite: Azurite, steps: li
                         assert setting.store.learn(id, 1) == (state == "waiting")
                         if state == "waiting":
                             model[id] = ("learned", user, corrected)
+                case ("unlearn", id):
+                    if id in model:
+                        state, user, corrected = model[id]
+                        assert setting.store.unlearn(id, 1) == (state == "learned")
+                        if state == "learned":
+                            model[id] = ("waiting", user, corrected)
                 case ("erase", user):
                     erased.add(user)
                     gone = {id for id, (_, whose, _) in model.items() if whose == user}

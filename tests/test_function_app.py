@@ -84,6 +84,7 @@ def start_app(
         "MODEL_CONTAINER": f"app-{abs(hash(request.node.nodeid)):x}",
         "MODEL_CACHE_FOLDER": str(tmp_path / "cache"),
         "MODEL_REFRESH_SECONDS": "0.05",
+        "RETRAIN_SCHEDULE": "0 0 3 1 1 *",
     }
     services = Services(Settings.from_env(environ))
     with use_services(services):

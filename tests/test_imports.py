@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "cache": (WORDS, {"msgspec"}),
     "storage": (WORDS, AZURE),
     "blobs": (WORDS | {"storage"}, {"msgspec"} | AZURE),
+    "pipelines": (WORDS, {"msgspec"} | AZURE),
     "registry": (WORDS | {"cache", "blobs"}, {"msgspec"} | AZURE),
     "serving": (WORDS | {"registry"}, {"msgspec"}),
     # The road to Application Insights; telemetry.py is its door.
@@ -36,23 +37,38 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "ingestion": (WORDS | {"envelopes"}, {"msgspec"}),
     "telemetry": (WORDS | {"envelopes", "ingestion"}, {"msgspec"}),
     "feedback": (WORDS | {"feedback", "storage"}, {"msgspec", "itsdangerous"} | AZURE),
+    # What predictions leave behind: counts and, where asked for, samples.
+    "background": (WORDS, set()),
+    "usage": (WORDS | {"background", "feedback"}, {"msgspec"}),
+    "samples": (WORDS | {"background", "feedback"}, {"msgspec"}),
     "acceptance": (WORDS, {"msgspec"}),
     "corrections": (WORDS | {"acceptance", "feedback", "services", "telemetry"}, {"msgspec"}),
-    "pipelines": (WORDS, {"msgspec"} | AZURE),
+    # Its records and decision are pure; the tick works on the borders that services hands it.
+    "retrain": (
+        WORDS
+        | {"retrain", "acceptance", "blobs", "feedback", "pipelines", "registry", "services", "telemetry"}
+        | {"corrections", "evaluation"},
+        {"msgspec", "numpy"},
+    ),
     "services": (
-        WORDS | {"cache", "registry", "serving", "feedback", "classifier", "telemetry", "pipelines"},
+        WORDS
+        | {"blobs", "cache", "registry", "serving", "feedback", "classifier", "telemetry"}
+        | {"usage", "samples", "pipelines"},
         {"msgspec"} | AZURE,
     ),
     "api": (WORDS, {"msgspec"}),
     "openapi": (WORDS | {"api"}, {"msgspec"}),
     "explanations": (WORDS | {"serving"}, {"msgspec"}),
     "page": (set(), set()),
-    "predictions": (WORDS | {"api", "feedback", "serving", "telemetry"}, {"msgspec"}),
+    "predictions": (
+        WORDS | {"api", "feedback", "serving", "telemetry", "usage", "samples"},
+        {"msgspec"},
+    ),
     # The doors: services, records, errors, and what one call needs.
     "commands": (
         WORDS
         | {"commands", "services", "registry", "classifier", "evaluation", "training"}
-        | {"acceptance", "corrections", "feedback"},
+        | {"acceptance", "corrections", "feedback", "retrain"},
         {"msgspec", "numpy"},
     ),
     "__main__": ({"commands", "errors"}, set()),

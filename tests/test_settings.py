@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sentiment.errors import SettingsError
-from sentiment.settings import DEVELOPMENT_STORAGE, Ingestion, Settings
+from sentiment.settings import DEVELOPMENT_STORAGE, DevopsDeployment, GithubDeployment, Ingestion, Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,6 +92,9 @@ def test_an_identity_finds_queues_and_tables_beside_the_blobs() -> None:
         ("FEEDBACK_RETENTION_DAYS", "36501", "FEEDBACK_RETENTION_DAYS must be at most 36,500 days"),
         ("FEEDBACK_USER_CAP", "1.5", "FEEDBACK_USER_CAP must be a share above 0 and at most 1, got '1.5'"),
         ("FEEDBACK_RETENTION_DAYS", "a", "FEEDBACK_RETENTION_DAYS must be a whole number, 0 or more"),
+        ("SAMPLE_PREDICTIONS", "1.1", "SAMPLE_PREDICTIONS must be a number from 0 to 1, got '1.1'"),
+        ("DEPLOY_MODE", "gitlab", "DEPLOY_MODE must be direct, github or devops, got 'gitlab'"),
+        ("WATCH_HOURS", "-1", "WATCH_HOURS must be a positive number, got '-1'"),
         ("PREDICT_THREADS", "-1", "PREDICT_THREADS must be a whole number, 0 or more, got '-1'"),
     ],
 )
@@ -100,6 +103,66 @@ def test_a_bad_setting_is_named_with_what_it_must_be(key: str, value: str, messa
     with pytest.raises(SettingsError, match=message) as caught:
         Settings.from_env(GOOD | {key: value})
     assert caught.value.key == key
+
+
+GITHUB = {
+    "DEPLOY_MODE": "github",
+    "DEPLOY_GITHUB_REPOSITORY": "us/tweets",
+    "DEPLOY_GITHUB_TOKEN": "secret-of-github",
+}
+DEVOPS = {
+    "DEPLOY_MODE": "devops",
+    "DEPLOY_DEVOPS_ORGANIZATION": "us",
+    "DEPLOY_DEVOPS_PROJECT": "our tweets",
+    "DEPLOY_DEVOPS_PIPELINE_ID": "3",
+    "DEPLOY_DEVOPS_TOKEN": "secret-of-devops",
+}
+
+
+def test_a_deployment_is_read_as_a_whole() -> None:
+    """Each mode with what it needs, and the public services as its endpoints."""
+    assert Settings.from_env(GOOD).deployment is None
+    assert Settings.from_env(GOOD | GITHUB).deployment == GithubDeployment(
+        endpoint="https://api.github.com", repository="us/tweets", token="secret-of-github"
+    )
+    own = Settings.from_env(GOOD | DEVOPS | {"DEPLOY_ENDPOINT": "https://tfs.example/"})
+    assert own.deployment == DevopsDeployment(
+        endpoint="https://tfs.example",
+        organization="us",
+        project="our tweets",
+        pipeline=3,
+        token="secret-of-devops",
+    )
+    # What a mode does not need may be anything.
+    assert Settings.from_env(GOOD | DEVOPS | {"DEPLOY_MODE": "direct"}).deployment is None
+
+
+@pytest.mark.parametrize("mode", [GITHUB, DEVOPS], ids=["github", "devops"])
+def test_half_a_deployment_is_refused_by_name(mode: dict[str, str]) -> None:
+    """Before anything was trained, not after."""
+    for key in mode.keys() - {"DEPLOY_MODE"}:
+        with pytest.raises(SettingsError, match=f"{key} is not set, and DEPLOY_MODE is") as caught:
+            Settings.from_env(GOOD | mode | {key: ""})
+        assert caught.value.key == key
+    for key, value in (
+        ("DEPLOY_GITHUB_REPOSITORY", "tweets"),
+        ("DEPLOY_GITHUB_TOKEN", "a\nb"),
+        ("DEPLOY_DEVOPS_TOKEN", "a b"),
+        ("DEPLOY_DEVOPS_PIPELINE_ID", "0"),
+        ("DEPLOY_ENDPOINT", "http://api.example"),
+        ("DEPLOY_ENDPOINT", "https://me@api.example"),
+        ("DEPLOY_ENDPOINT", "nonsense"),
+    ):
+        if key in mode or key == "DEPLOY_ENDPOINT":
+            with pytest.raises(SettingsError, match=f"{key} must") as caught:
+                Settings.from_env(GOOD | mode | {key: value})
+            assert "TOKEN" not in key or value not in str(caught.value)
+
+
+def test_a_watch_can_be_switched_off() -> None:
+    """By no hours at all."""
+    assert Settings.from_env(GOOD).watch_hours == 24
+    assert Settings.from_env(GOOD | {"WATCH_HOURS": "0"}).watch_hours == 0
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,11 @@ def _tell_everything(telemetry: Telemetry) -> None:
     telemetry.model_loaded(version="tiny-1", sha256="0" * 64, replaced=None, seconds=0.5)
     telemetry.model_refused(version="tiny-3", sha256="0" * 64, reason="was altered", serving="tiny-2")
     telemetry.model_refused(version="tiny-3", sha256="0" * 64, reason="was altered", serving=None)
+    telemetry.model_rolled_back(version="tiny-2", to="tiny-1", by="watch", reason="is corrected more often")
+    telemetry.retrain_tick(
+        phase="running", cycle=1, decision="200 of 200", did="started", error="timeout", accepted_errors=200
+    )
+    telemetry.retrain_tick(phase=None, cycle=0, decision="", did="", error="", accepted_errors=None)
 
 
 def _table(name: str) -> list[list[str]]:

@@ -160,7 +160,8 @@ def _erase(options: argparse.Namespace) -> int:
 
     erasure = erase(options.user, _services())
     print(f"erased {erasure.corrections} stored corrections, {erasure.queued} messages on the queue,")
-    print(f"{erasure.poison} on the poison queue and {erasure.quarantined} in the quarantine")
+    print(f"{erasure.poison} on the poison queue, {erasure.quarantined} in the quarantine")
+    print(f"and {erasure.samples} sampled predictions of the same texts")
     if erasure.cycles:
         print(f"cycles that learned from them: {', '.join(map(str, erasure.cycles))}")
     for what in erasure.remaining:

@@ -39,7 +39,32 @@ _VOICE = [*Voice.__struct_fields__[1:], "RowKey"]
 _TRIES = 5
 
 
-class CorrectionStore:
+class CorrectionReader:
+    """The corrections in one table, to read: who adds none needs no key for pseudonyms."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def get(self, id: str) -> Correction:
+        """Return one correction.
+
+        Raises:
+            CorrectionNotFound: there is none with this id.
+        """
+        # What can be no id is not asked for: storage would call it a bad request.
+        row = self._table.read(_shard(id), f"c|{id}") if _ID.fullmatch(id) else None
+        if row is None:
+            raise CorrectionNotFound(id)
+        return _correction(row)
+
+    def all(self) -> Iterator[Correction]:
+        """Yield every correction, erased ones too."""
+        for shard in SHARDS:
+            for row in self._table.list(shard, "c|", "c}"):
+                yield _correction(row)
+
+
+class CorrectionStore(CorrectionReader):
     """The corrections in one table; safe to share between threads and instances.
 
     Every method raises `StoreUnavailable` where storage does not answer; all of
@@ -47,7 +72,7 @@ class CorrectionStore:
     """
 
     def __init__(self, table: Table, pseudonyms: Pseudonyms) -> None:
-        self._table = table
+        super().__init__(table)
         self._pseudonyms = pseudonyms
 
     def add(self, message: CorrectionMessage, *, now: datetime, queued_at: datetime | None = None) -> bool:
@@ -69,24 +94,6 @@ class CorrectionStore:
             self._empty(record.id, now)
             return False
         return added
-
-    def get(self, id: str) -> Correction:
-        """Return one correction.
-
-        Raises:
-            CorrectionNotFound: there is none with this id.
-        """
-        # What can be no id is not asked for: storage would call it a bad request.
-        row = self._table.read(_shard(id), f"c|{id}") if _ID.fullmatch(id) else None
-        if row is None:
-            raise CorrectionNotFound(id)
-        return _correction(row)
-
-    def all(self) -> Iterator[Correction]:
-        """Yield every correction, erased ones too."""
-        for shard in SHARDS:
-            for row in self._table.list(shard, "c|", "c}"):
-                yield _correction(row)
 
     def count_pending(self, stop_at: int | None = None) -> int:
         """Return how many errors no model has learned from, judged or not, counting up to `stop_at`."""
@@ -119,6 +126,34 @@ class CorrectionStore:
                 return True
         return False
 
+    def unlearn(self, id: str, cycle: int) -> bool:
+        """Have a correction wait again, as before `cycle` learned from it; False if it did not, or is erased.
+
+        For a cycle whose model was taken out of service again.
+
+        Raises:
+            CorrectionNotFound: there is none with this id.
+        """
+        for _ in range(_TRIES):
+            row = self._table.read(_shard(id), f"c|{id}")
+            if row is None:
+                raise CorrectionNotFound(id)
+            before = _correction(row)
+            if before.erased_at is not None or before.cycle != cycle:
+                return False
+            waiting = msgspec.structs.replace(before, cycle=None)
+            changes: list[Change] = [("replace", _row(waiting)), ("create", _waiting(waiting))]
+            if self._table.change(changes, etag=row["etag"]):
+                return True
+        return False
+
+    def of_user(self, user: str) -> Iterator[Correction]:
+        """Yield what is stored of a pseudonym."""
+        for id in self._ids_of(user):
+            row = self._table.read(_shard(id), f"c|{id}")
+            if row is not None and row.get("user") == user:
+                yield _correction(row)
+
     def erase_user(self, user: str, *, now: datetime) -> list[Correction]:
         """Empty every correction of a pseudonym and keep later deliveries out; return them as they were.
 
@@ -128,11 +163,10 @@ class CorrectionStore:
         if not self._table.change([("create", tombstone)]):
             self._table.change([("replace", tombstone)])
         erased = []
-        for shard in SHARDS:
-            for row in list(self._table.list(shard, f"u|{user}|", f"u|{user}}}", select=["RowKey"])):
-                emptied = self._empty(row["RowKey"].rpartition("|")[2], now)
-                if emptied is not None:
-                    erased.append(emptied)
+        for id in self._ids_of(user):
+            emptied = self._empty(id, now)
+            if emptied is not None:
+                erased.append(emptied)
         return erased
 
     def erase_before(self, limit: datetime, *, now: datetime) -> int:
@@ -143,6 +177,11 @@ class CorrectionStore:
             if correction.erased_at is None and correction.stored_at < oldest:
                 count += self._empty(correction.id, now) is not None
         return count
+
+    def _ids_of(self, user: str) -> Iterator[str]:
+        for shard in SHARDS:
+            for row in list(self._table.list(shard, f"u|{user}|", f"u|{user}}}", select=["RowKey"])):
+                yield row["RowKey"].rpartition("|")[2]
 
     def _is_erased(self, user: str, made_at: datetime) -> bool:
         row = self._table.read(_USERS, f"x|{user}")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Columns = list[str]
-Change = tuple[Literal["create", "replace", "delete"], Row]
+#: "put" creates a row or writes over whatever is there.
+Change = tuple[Literal["create", "replace", "delete", "put"], Row]
 
 
 class Table:
@@ -42,17 +43,17 @@ class Table:
         operations: list[Any] = []
         for number, (kind, row) in enumerate(changes):
             condition: dict[str, Any] = {}
-            if kind == "replace":
+            if kind in ("replace", "put"):
                 condition["mode"] = UpdateMode.REPLACE
             if etag is not None and number == 0:
                 condition |= {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-            operations.append(("update" if kind == "replace" else kind, row, condition))
+            operations.append((_OPERATIONS.get(kind, kind), row, condition))
         with storage_errors(f"write {self._client.table_name}"):
             try:
                 self._client.submit_transaction(operations)
             except HttpResponseError as error:
                 if error_code(error) == "TableNotFound":
-                    if any(kind != "create" for kind, _ in changes):
+                    if any(kind in ("replace", "delete") for kind, _ in changes):
                         return False
                     with suppress(ResourceExistsError):
                         self._client.create_table()
@@ -101,6 +102,9 @@ class Table:
                 if error_code(error) != "TableNotFound":
                     raise
 
+
+# As the SDK calls them.
+_OPERATIONS = {"replace": "update", "put": "upsert"}
 
 _REFUSED = (
     "EntityAlreadyExists",

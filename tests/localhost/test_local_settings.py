@@ -36,6 +36,15 @@ def test_the_environment_wins_over_the_file_and_the_file_over_what_is_made_up(tm
     assert settings.port == 7071
 
 
+def test_a_setting_that_a_binding_names_has_a_default(tmp_path: Path) -> None:
+    """A file from before the setting was there still starts the app."""
+    _write(tmp_path, {})
+    assert _read(tmp_path).values["RETRAIN_SCHEDULE"] == "0 */15 * * * *"
+    assert _read(tmp_path, RETRAIN_SCHEDULE="0 0 * * * *").values.get("RETRAIN_SCHEDULE") is None
+    _write(tmp_path, {"RETRAIN_SCHEDULE": "0 0 3 * * *"})
+    assert _read(tmp_path).values["RETRAIN_SCHEDULE"] == "0 0 3 * * *"
+
+
 @pytest.mark.parametrize("gap", ["", "<a key of at least 16 characters>", None])
 def test_gaps_are_filled(tmp_path: Path, gap: str | None) -> None:
     """An example's placeholder is no secret."""
