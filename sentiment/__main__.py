@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sentiment.commands import feedback, models, predict, retrain, steps, training
+from sentiment.commands import feedback, judging, models, predict, retrain, steps, training
 from sentiment.errors import SentimentError
 
 
@@ -17,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m sentiment", description="Tweet sentiment that learns from its users."
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for topic in (predict, training, models, feedback, retrain, steps):
+    for topic in (predict, training, judging, models, feedback, retrain, steps):
         topic.add(subparsers)
     return parser
 

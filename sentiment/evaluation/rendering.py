@@ -17,17 +17,17 @@ def render_text(metrics: Metrics) -> str:
     summary = _summary(metrics)
     width = max(len(name) for name, _ in summary)
     lines = [f"{name:<{width}}  {value}" for name, value in summary]
-    lines += ["", *_align([_CLASS_HEADER, *_class_rows(metrics)])]
-    lines += ["", *_align([(_TRUTH_BY_PREDICTION, *LABELS), *_confusion_rows(metrics)])]
+    lines += ["", *align([_CLASS_HEADER, *_class_rows(metrics)])]
+    lines += ["", *align([(_TRUTH_BY_PREDICTION, *LABELS), *_confusion_rows(metrics)])]
     return "\n".join(lines)
 
 
 def render_markdown(metrics: Metrics) -> str:
     """Return `metrics` as three Markdown tables, without a final line break."""
     blocks = [
-        _markdown_table([("metric", "value"), *_summary(metrics)]),
-        _markdown_table([_CLASS_HEADER, *_class_rows(metrics)]),
-        _markdown_table([(_TRUTH_BY_PREDICTION.replace("\\", "\\\\"), *LABELS), *_confusion_rows(metrics)]),
+        markdown_table([("metric", "value"), *_summary(metrics)]),
+        markdown_table([_CLASS_HEADER, *_class_rows(metrics)]),
+        markdown_table([(_TRUTH_BY_PREDICTION.replace("\\", "\\\\"), *LABELS), *_confusion_rows(metrics)]),
     ]
     return "\n\n".join(blocks)
 
@@ -67,7 +67,7 @@ def _confusion_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     ]
 
 
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return one line a row: the first column to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -79,8 +79,11 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """Return a Markdown table of `rows`, the header first; the first `words` columns are words.
+
+    The other columns are numbers, which are set to the right.
+    """
     header, *body = ("| " + " | ".join(row) + " |" for row in rows)
-    # The first column is words; of the others, only numbers are set to the right.
-    rule = "|" + "|".join("---" if not position else "---:" for position in range(len(rows[0]))) + "|"
+    rule = "|" + "|".join("---" if position < words else "---:" for position in range(len(rows[0]))) + "|"
     return "\n".join([header, rule, *body])
