@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from sentiment.classifier import Classifier
     from sentiment.evaluation.behaviour import Failures
-    from sentiment.evaluation.feedback_rows import Feedback
     from sentiment.evaluation.prediction_files import HeldoutSet, Latency, PredictionFile
 
 #: Texts that latency is measured on, one by one.
@@ -39,12 +38,6 @@ class _Cycle(Struct, frozen=True):
 
     cycle: int
     predictions: dict[Label, int] = {}
-
-
-class _Row(Struct, frozen=True):
-    """What weighting needs of a row of feedback, beside what `read_feedback` gives."""
-
-    cycle: int
 
 
 # --- behaviour --------------------------------------------------------------
@@ -215,8 +208,8 @@ def _heldout(classifier: Classifier, data: Path) -> HeldoutSet:
     per_class = np.ones(3)
     if cycle.predictions:
         predicted, errors = [], []
-        for name, rows in (("heldout.jsonl", heldout), ("feedback.jsonl", feedback)):
-            here = _of_cycle(data / name, rows, cycle.cycle)
+        for rows in (heldout, feedback):
+            here = rows.cycles == cycle.cycle
             predicted.append(rows.predicted[here])
             errors.append(rows.errors[here])
         # Not capped: fewer, heavier rows widen the intervals, a cap would move them.
@@ -233,15 +226,6 @@ def _heldout(classifier: Classifier, data: Path) -> HeldoutSet:
         predicted=heldout.predicted,
         counted=bool(cycle.predictions),
     )
-
-
-def _of_cycle(path: Path, rows: Feedback, cycle: int) -> NDArray[np.bool_]:
-    """Return which rows of a file of feedback were given in `cycle`."""
-    import numpy as np
-
-    lines = (line for line in path.read_bytes().split(b"\n") if line.strip())
-    cycles = [msgspec.json.decode(line, type=_Row).cycle for line in lines]
-    return np.array([each == cycle for each in cycles], dtype=np.bool_).reshape(len(rows.texts))
 
 
 def _decode(path: Path, type: type[_Cycle]) -> _Cycle:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sentiment.commands import judging, relearning
 from sentiment.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     steps = parser.add_subparsers(title="steps", metavar="STEP", required=True)
     _add_prepare(steps)
+    relearning.add_train(steps)
+    judging.add_evaluate(steps)
+    judging.add_gate(steps)
     _add_register(steps)
     _add_publish(steps)
 

@@ -8,12 +8,14 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
 from sentiment.errors import SettingsError
 from sentiment.training.recipes import RECIPES
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 _EVALUATION_BATCH = 256
 
@@ -57,10 +59,14 @@ def _add_train(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="where MLflow keeps the run (default: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db)",
     )
     for recipe, settings in RECIPES.items():
-        group = parser.add_argument_group(f"settings of recipe {recipe}")
-        for field in msgspec.structs.fields(settings):
-            _add_setting(group, field)
+        add_settings(parser.add_argument_group(f"settings of recipe {recipe}"), settings)
     parser.set_defaults(run=_train)
+
+
+def add_settings(group: argparse._ArgumentGroup, recipe: type[msgspec.Struct]) -> None:
+    """Add an option for each setting of a recipe."""
+    for field in msgspec.structs.fields(recipe):
+        _add_setting(group, field)
 
 
 def _add_setting(group: argparse._ArgumentGroup, field: msgspec.structs.FieldInfo) -> None:
@@ -75,7 +81,7 @@ def _add_setting(group: argparse._ArgumentGroup, field: msgspec.structs.FieldInf
 
 
 def _train(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    settings = read_settings(options, RECIPES[options.recipe], options.recipe)
     try:
         from sentiment.training.run import train
     except ImportError as error:
@@ -106,22 +112,26 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace) -> Any:
-    recipe = RECIPES[options.recipe]
+def read_settings(options: argparse.Namespace, recipe: type[T], name: str) -> T:
+    """Return the settings of a recipe as the options have them.
+
+    Raises:
+        SettingsError: a value is malformed, or no setting of this recipe.
+    """
     given = {
         name.removeprefix("setting_"): value
         for name, value in vars(options).items()
         if name.startswith("setting_") and value is not None
     }
     known = {field.name for field in msgspec.structs.fields(recipe)}
-    for name in given.keys() - known:
-        raise SettingsError(f"--{name.replace('_', '-')}", f"is no setting of recipe {options.recipe}")
+    for unknown in given.keys() - known:
+        raise SettingsError(f"--{unknown.replace('_', '-')}", f"is no setting of recipe {name}")
     try:
         return msgspec.convert(given, type=recipe, strict=False)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        name = path.rstrip("`")
-        raise SettingsError(f"--{name.replace('_', '-')}", f"{given[name]!r}: {message}") from error
+        bad = path.rstrip("`")
+        raise SettingsError(f"--{bad.replace('_', '-')}", f"{given[bad]!r}: {message}") from error
 
 
 def _add_evaluate(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

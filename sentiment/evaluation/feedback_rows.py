@@ -36,6 +36,8 @@ class Feedback(Struct, frozen=True, eq=False):
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
     kinds: tuple[Kind, ...]
+    #: The cycle that each row was given in, shape (n,).
+    cycles: NDArray[np.int64]
     fingerprint: DataFingerprint
 
     @property
@@ -78,6 +80,7 @@ def read_feedback(path: Path) -> Feedback:
         labels=np.array([LABELS.index(row.label) for row in rows], dtype=np.int64),
         predicted=np.array([LABELS.index(row.predicted) for row in rows], dtype=np.int64),
         kinds=tuple(row.kind for row in rows),
+        cycles=np.array([row.cycle for row in rows], dtype=np.int64),
         fingerprint=DataFingerprint(
             name=path.name,
             sha256=hashlib.sha256(raw).hexdigest(),

@@ -26,7 +26,11 @@ WEIGHT_CAP = 20.0
 
 
 def traffic_weights(
-    predicted: IntArray, errors: BoolArray, predictions: Mapping[Label, int], *, cap: float = WEIGHT_CAP
+    predicted: IntArray,
+    errors: BoolArray,
+    predictions: Mapping[Label, int] | Mapping[Label, float],
+    *,
+    cap: float = WEIGHT_CAP,
 ) -> FloatArray:
     """Return how many predictions each row stands for, shape (n,).
 
@@ -52,7 +56,11 @@ def traffic_weights(
 
 
 def confirmation_weights(
-    predicted: IntArray, errors: BoolArray, predictions: Mapping[Label, int], *, cap: float = WEIGHT_CAP
+    predicted: IntArray,
+    errors: BoolArray,
+    predictions: Mapping[Label, int] | Mapping[Label, float],
+    *,
+    cap: float = WEIGHT_CAP,
 ) -> FloatArray:
     """Return the weight of a confirmed or sampled row for each predicted class, shape (3,).
 

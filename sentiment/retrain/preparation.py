@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from sentiment.errors import DataError, InvalidModel
 from sentiment.evaluation.data import LabelledTweets, read_tweets
+from sentiment.evaluation.feedback_rows import FeedbackRow, encode_feedback
 from sentiment.feedback.messages import text_key
 from sentiment.feedback.store import CorrectionReader
 from sentiment.manifest import MANIFEST, check_file, read_manifest
@@ -64,18 +65,6 @@ class Said(Struct, frozen=True, kw_only=True):
     cycle: int
     #: When it was said, ISO 8601 in UTC.
     at: str = ""
-
-
-class FeedbackRow(Struct, frozen=True, kw_only=True):
-    """One text of `feedback.jsonl` or `heldout.jsonl`."""
-
-    label: Label
-    text: str
-    predicted: Label
-    kind: Literal["error", "confirmation", "sample"]
-    #: The first cycle that learned this text.
-    cycle: int
-    weight: float = 1.0
 
 
 class PreparedRows(NamedTuple):
@@ -282,8 +271,8 @@ def prepare(
     raw_manifest = encode(manifest)
     files = {
         CYCLE: raw_manifest,
-        FEEDBACK: _jsonl(rows.feedback),
-        HELD_OUT: _jsonl(rows.held_out),
+        FEEDBACK: encode_feedback(rows.feedback),
+        HELD_OUT: encode_feedback(rows.held_out),
         BASE: _tsv(tweets["base"], rows.base),
         VALIDATION: _as_tsv(validation, tweets["validation"]),
         GOLDEN: _as_tsv(golden, tweets["golden"]),
@@ -352,10 +341,6 @@ def _check_out(out: Path) -> None:
     names = {CHAMPION_FOLDER, CYCLE, FEEDBACK, HELD_OUT, BASE, VALIDATION, GOLDEN, FINGERPRINTS}
     if out.is_file() or (out.exists() and any(path.name not in names for path in out.iterdir())):
         raise DataError(out, 0, "exists and holds something else: name another folder")
-
-
-def _jsonl(rows: Sequence[FeedbackRow]) -> bytes:
-    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
 
 
 def _tsv(tweets: LabelledTweets, places: Iterable[int]) -> bytes:

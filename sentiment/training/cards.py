@@ -6,33 +6,35 @@ After Mitchell et al., 2019, "Model Cards for Model Reporting".
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sentiment.evaluation.data import LabelledTweets
 from sentiment.evaluation.rendering import render_markdown
 from sentiment.records import DataFingerprint
 
 if TYPE_CHECKING:
-    from sentiment.training.export import ExportReport
+    from sentiment.training.export import ExportReport, Trained
 
 _RECIPES = {
     "distilbert": "A DistilBERT sequence classifier, every weight fine-tuned.",
+    "relearn": "A DistilBERT sequence classifier that went on learning from what its users corrected.",
     "linear": "A logistic regression on the mean-pooled embeddings of a frozen DistilBERT encoder.",
 }
 
 
 def render(
-    recipe: str,
-    settings: dict[str, Any],
+    trained: Trained,
     version: str,
     now: datetime,
-    train: LabelledTweets,
+    learned: dict[str, DataFingerprint],
     validation: LabelledTweets,
     report: ExportReport,
     note: str,
 ) -> str:
     """Return the model card as Markdown."""
-    rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    rows = "\n".join(f"| {name} | {value} |" for name, value in trained.settings.items())
+    data = "\n".join(_describe(name.capitalize(), fingerprint) for name, fingerprint in learned.items())
+    command = "step train" if trained.recipe == "relearn" else f"train --recipe {trained.recipe}"
     selection = (
         note
         or "Not recorded. The weights kept are those with the best macro-recall on the validation tweets."
@@ -40,8 +42,8 @@ def render(
     return f"""\
 # {version}
 
-{_RECIPES[recipe]} It classifies English tweets as negative, neutral or positive.
-Made {now:%Y-%m-%d %H:%M} UTC with `python -m sentiment train --recipe {recipe}`.
+{_RECIPES[trained.recipe]} It classifies English tweets as negative, neutral or positive.
+Made {now:%Y-%m-%d %H:%M} UTC with `python -m sentiment {command}`.
 
 ## Use
 
@@ -67,7 +69,7 @@ Before int8, the float32 model had a macro-recall of {report.float_macro_recall:
 
 ## Data
 
-{_describe("Training", train.fingerprint)}
+{data}
 {_describe("Validation", validation.fingerprint)}
 
 Public tweets written in the years those sets were collected, labelled by crowd

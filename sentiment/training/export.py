@@ -25,7 +25,7 @@ from sentiment.classifier import Classifier, Probabilities
 from sentiment.errors import DataError, ExportError
 from sentiment.evaluation.data import LabelledTweets
 from sentiment.evaluation.metrics import Metrics, evaluate, expected_calibration_error, fit_temperature
-from sentiment.records import LABELS, Manifest
+from sentiment.records import LABELS, DataFingerprint, Manifest
 from sentiment.training import cards
 from sentiment.training.batching import pad, tokenise
 from sentiment.training.graph import LOGITS as LOGITS_OUTPUT
@@ -66,7 +66,7 @@ class ExportReport(Struct, frozen=True, kw_only=True):
 
 def export(
     trained: Trained,
-    train: LabelledTweets,
+    learned: dict[str, DataFingerprint],
     validation: LabelledTweets,
     out: Path,
     *,
@@ -76,7 +76,8 @@ def export(
 ) -> tuple[Manifest, ExportReport]:
     """Write the model folder `out`: all of it, or nothing.
 
-    `note` goes into the model card: how the settings were chosen.
+    `learned` is what it was trained on, by role. `note` goes into the model card:
+    how the settings were chosen.
 
     Raises:
         DataError: `out` exists and is not empty.
@@ -87,7 +88,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        result = _write(trained, train, validation, partial, now, note, progress)
+        result = _write(trained, learned, validation, partial, now, note, progress)
         # So does mkdtemp.
         partial.chmod(0o755)
         if out.exists():
@@ -100,7 +101,7 @@ def export(
 
 def _write(
     trained: Trained,
-    train: LabelledTweets,
+    learned: dict[str, DataFingerprint],
     validation: LabelledTweets,
     folder: Path,
     now: datetime,
@@ -127,7 +128,7 @@ def _write(
             created_at=now.isoformat(timespec="seconds"),
             recipe=trained.recipe,
             settings=trained.settings,
-            data={"train": train.fingerprint, "validation": validation.fingerprint},
+            data=learned | {"validation": validation.fingerprint},
             parent=trained.parent,
             files={name: manifest.fingerprint(folder / name) for name in names},
         )
@@ -145,7 +146,7 @@ def _write(
         msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     )
     (folder / manifest.MODEL_CARD).write_text(
-        cards.render(trained.recipe, trained.settings, version, now, train, validation, report, note),
+        cards.render(trained, version, now, learned, validation, report, note),
         encoding="utf-8",
     )
     return seal(), report

@@ -24,11 +24,11 @@ from sentiment.training.base import load_base
 from sentiment.training.batching import batches_per_epoch, epoch_order, pad, tokenise
 from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
 from sentiment.training.inference import autocast, logits
+from sentiment.training.optimisation import TokenDropout, learning_rate, parameter_groups
 from sentiment.training.recipes import FineTuning
 from sentiment.training.soup import Weights, calibrated_loss, greedy_soup
 from sentiment.training.tracking import Report
 
-_MASK_TOKEN = "[MASK]"
 _REPORT_EVERY = 20
 
 
@@ -141,10 +141,17 @@ class _Run:
         self.labels = torch.tensor(train.labels, dtype=torch.long)
         self.validation_ids = tokenise(tokenizer, validation.texts)
         self.validation_labels = validation.labels
-        self.mask_token = tokenizer.token_to_id(_MASK_TOKEN)
-        self.special = torch.tensor([tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]")])
+        self.hide_tokens = TokenDropout(tokenizer, settings.token_dropout)
         self.class_weights = class_weights(train.labels, settings.class_weight_power).to(self.device)
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, settings), fused=True)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(
+                self.model,
+                layer_decay=settings.layer_decay,
+                head_factor=settings.head_learning_rate_factor,
+                weight_decay=settings.weight_decay,
+            ),
+            fused=True,
+        )
         self.steps_per_epoch = batches_per_epoch(len(self.token_ids), settings.batch_size)
         self.steps = max(1, round(self.steps_per_epoch * settings.epochs))
         self.epochs = -(-self.steps // self.steps_per_epoch)
@@ -157,9 +164,7 @@ class _Run:
     @property
     def learning_rate(self) -> float:
         """The rate of the encoder's last layer at this step: linear warm-up, linear decay."""
-        done = self.step / self.steps
-        warmup = self.settings.warmup
-        return self.settings.learning_rate * (done / warmup if done < warmup else (1 - done) / (1 - warmup))
+        return learning_rate(self.settings.learning_rate, self.step / self.steps, self.settings.warmup)
 
     @property
     def finished(self) -> bool:
@@ -173,9 +178,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * group["factor"]
         ids, mask = pad([self.token_ids[row] for row in rows])
-        if self.settings.token_dropout:
-            hidden = (torch.rand(ids.shape) < self.settings.token_dropout) & ~torch.isin(ids, self.special)
-            ids = ids.masked_fill(hidden, self.mask_token)
+        ids = self.hide_tokens(ids)
         with autocast(self.device, self.settings.precision):
             logits = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
         loss = F.cross_entropy(
@@ -239,26 +242,3 @@ def class_weights(labels: npt.NDArray[np.int64], power: float) -> torch.Tensor:
     frequency = np.maximum(np.bincount(labels, minlength=len(LABELS)), 1) / len(labels)
     weights = frequency**-power
     return torch.tensor(weights / (weights * frequency).sum(), dtype=torch.float32)
-
-
-def _parameter_groups(
-    model: DistilBertForSequenceClassification, settings: FineTuning
-) -> list[dict[str, Any]]:
-    """Group the parameters by learning-rate factor and weight decay (none on biases and norms)."""
-    layers = model.config.n_layers
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name.startswith(("pre_classifier.", "classifier.")):
-            factor = settings.head_learning_rate_factor
-        elif ".layer." in name:
-            factor = settings.layer_decay ** (layers - 1 - int(name.split(".layer.")[1].split(".")[0]))
-        else:
-            factor = settings.layer_decay**layers
-        decay = 0.0 if name.endswith(".bias") or "orm." in name else settings.weight_decay
-        groups.setdefault((factor, decay), []).append(parameter)
-    return [
-        {"params": parameters, "factor": factor, "weight_decay": decay, "lr": 0.0}
-        for (factor, decay), parameters in groups.items()
-    ]

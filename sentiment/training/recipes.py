@@ -99,4 +99,80 @@ class LinearProbe(Struct, frozen=True, kw_only=True):
     precision: PrecisionField = "auto"
 
 
+class Relearning(Struct, frozen=True, kw_only=True):
+    """Recipe ``relearn``: the champion goes on learning, from its users and from a replay of its base.
+
+    `docs/learning.md` has the experiments behind the defaults.
+    """
+
+    seed: Seed = 1
+    epochs: Annotated[float, Meta(gt=0, description="passes over the feedback and the replay")] = 3.0
+    batch_size: BatchSize = 64
+    learning_rate: Annotated[
+        float, Meta(gt=0, description="peak for the last layer and the head; linear warm-up and decay")
+    ] = 5e-5
+    head_learning_rate_factor: Annotated[
+        float, Meta(gt=0, description="the head learns so many times faster")
+    ] = 1.0
+    layer_decay: Annotated[
+        float, Meta(gt=0, le=1, description="learning rate of each layer relative to the one above it")
+    ] = 0.9
+    freeze_embeddings: Annotated[bool, Meta(description="leave the word embeddings as they are")] = True
+    warmup: Annotated[float, Meta(gt=0, lt=1, description="share of the steps")] = 0.1
+    weight_decay: Annotated[float, Meta(ge=0, description="on matrices; none on biases and norms")] = 0.01
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="in the encoder")] = 0.1
+    token_dropout: Annotated[
+        float, Meta(ge=0, lt=1, description="share of tokens hidden behind [MASK] at each step")
+    ] = 0.1
+    label_smoothing: Annotated[
+        float, Meta(ge=0, lt=1, description="probability given to all classes alike")
+    ] = 0.05
+    replay: Annotated[
+        int, Meta(ge=0, description="tweets of the base training set learned again beside the feedback")
+    ] = 4000
+    replay_weight: Annotated[float, Meta(ge=0, description="of a replayed tweet; an error weighs 1")] = 1.0
+    replay_class_weight_power: Annotated[
+        float,
+        Meta(ge=0, le=1, description="the same for the replay, by the base set's frequencies"),
+    ] = 0.5
+    distillation: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="share of the champion's own answer in the target of a replayed tweet "
+            "(Li and Hoiem, 2016, learning without forgetting)",
+        ),
+    ] = 0.5
+    traffic_weights: Annotated[
+        bool,
+        Meta(
+            description="confirmations and samples stand for all predictions nobody corrected, "
+            "as the counts of predictions tell"
+        ),
+    ] = True
+    weight_cap: Annotated[float, Meta(ge=1, description="the most one confirmation may stand for")] = 10.0
+    logit_adjustment: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=2,
+            description="times the logarithm of a class's frequency in the traffic is added to its logit "
+            "while feedback is trained on (Menon et al., 2021): 0 learns the frequencies, "
+            "1 balances the classes",
+        ),
+    ] = 1.0
+    kept: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="share of the champion in the average of its weights and the new ones "
+            "(Wortsman et al., 2022, robust fine-tuning)",
+        ),
+    ] = 0.0
+    max_tokens: MaxTokens = 128
+    precision: PrecisionField = "auto"
+
+
 RECIPES: dict[str, type[FineTuning | LinearProbe]] = {"distilbert": FineTuning, "linear": LinearProbe}

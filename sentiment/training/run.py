@@ -57,7 +57,15 @@ def train(
     with open_run(tracking_uri, out.name, checkpoints / "mlflow-run") as run:
         run.log_settings(msgspec.to_builtins(settings) | {"train": tweets.fingerprint.name})
         trained = _fit(settings, tweets, validation, checkpoints, checkpoint_seconds, run)
-        record, report = export(trained, tweets, validation, out, now=now, note=note, progress=progress)
+        record, report = export(
+            trained,
+            {"train": tweets.fingerprint},
+            validation,
+            out,
+            now=now,
+            note=note,
+            progress=progress,
+        )
         run.log_metrics(
             {
                 "served_macro_recall": report.validation.macro_recall,
@@ -90,7 +98,7 @@ def _fit(
             tokenizer=tokenizer,
             # A model type of its own: transformers would otherwise load it as a DistilBERT
             # with a head of random numbers.
-            config=_labelled(pooled.distilbert.config.to_dict())
+            config=labelled(pooled.distilbert.config.to_dict())
             | {"architectures": ["MeanPooledClassifier"], "model_type": "mean_pooled_distilbert"},
             parent=_parent(settings.base),
         )
@@ -107,12 +115,12 @@ def _fit(
         settings=described,
         model=model,
         tokenizer=tokenizer,
-        config=_labelled(model.config.to_dict()) | {"architectures": ["DistilBertForSequenceClassification"]},
+        config=labelled(model.config.to_dict()) | {"architectures": ["DistilBertForSequenceClassification"]},
         parent=_parent(settings.base),
     )
 
 
-def _labelled(config: dict[str, Any]) -> dict[str, Any]:
+def labelled(config: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in config.items() if value is not None and not name.startswith("_")
     } | {

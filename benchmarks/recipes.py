@@ -1,0 +1,254 @@
+"""Which way of learning from corrections helps: variants of recipe `relearn`, each with several seeds.
+
+A stream of labelled tweets in time order is answered by the model; users correct
+every error and confirm a share of what was right. After so many corrections each
+variant fine-tunes the model on them, and both are judged on the tweets that come
+next and on tweets of the old domain (forgetting). The last tweets of the stream
+are left alone: `benchmarks.loop` measures there.
+
+    python -m benchmarks.recipes --stream FILE --base FILE --old FILE --json build/recipes.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from msgspec import Struct
+
+from benchmarks.users import Said, Users, count_predictions, hear
+from sentiment.classifier import Classifier
+from sentiment.evaluation.data import LabelledTweets, read_tweets
+from sentiment.evaluation.feedback_rows import Feedback
+from sentiment.evaluation.metrics import macro_recall
+from sentiment.records import LABELS, DataFingerprint
+from sentiment.training.batching import tokenise
+from sentiment.training.distributed import joined
+from sentiment.training.inference import logits
+from sentiment.training.mixture import mix
+from sentiment.training.recipes import Relearning
+from sentiment.training.relearn import relearn
+
+#: At the end of the stream, for `benchmarks.loop` to measure on.
+RESERVED = 2000
+
+Integers = npt.NDArray[np.int64]
+
+
+class Variant(Struct, frozen=True):
+    """A recipe and the feedback it is given."""
+
+    name: str
+    settings: Relearning
+    #: Share of the right answers that users confirm.
+    confirming: float = 0.3
+
+
+_DEFAULT = Relearning()
+
+
+def _with(**changes: Any) -> Relearning:
+    return msgspec.structs.replace(_DEFAULT, **changes)
+
+
+#: The naive ones first: each that follows the default changes one thing of it.
+VARIANTS = (
+    Variant(
+        "errors alone, unweighted",
+        _with(
+            traffic_weights=False,
+            logit_adjustment=0.0,
+            replay_class_weight_power=0.0,
+            distillation=0.0,
+            kept=0.0,
+        ),
+        confirming=0.0,
+    ),
+    Variant("errors alone, default recipe", _DEFAULT, confirming=0.0),
+    Variant(
+        "30 % confirmed, unweighted",
+        _with(
+            traffic_weights=False,
+            logit_adjustment=0.0,
+            replay_class_weight_power=0.0,
+            distillation=0.0,
+            kept=0.0,
+        ),
+    ),
+    Variant("30 % confirmed, default recipe", _DEFAULT),
+    Variant("... without traffic weights", _with(traffic_weights=False)),
+    Variant("... without balanced classes", _with(logit_adjustment=0.0)),
+    Variant("... without replay", _with(replay=0)),
+    Variant("... without distillation", _with(distillation=0.0)),
+    Variant("... without averaging with the champion", _with(kept=0.0)),
+    Variant("all confirmed, default recipe", _DEFAULT, confirming=1.0),
+)
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What one training run did: differences to the model it started from, in points."""
+
+    variant: str
+    seed: int
+    confirming: float
+    settings: dict[str, Any]
+    feedback_rows: int
+    new_macro_recall: float
+    new_accuracy: float
+    new_recalls: list[float]
+    old_macro_recall: float
+    old_accuracy: float
+    seconds: float
+
+
+def compare(
+    model: Path,
+    stream: LabelledTweets,
+    base: LabelledTweets,
+    old: LabelledTweets,
+    variants: Sequence[Variant],
+    seeds: int,
+    corrections: int,
+) -> list[Outcome]:
+    """Train every variant with every seed and return what came of it, printing as it goes."""
+    classifier = Classifier.load(model)
+    answers = classifier.probabilities(stream.texts)
+    predicted = answers.argmax(axis=1)
+    seen = int(np.searchsorted(np.cumsum(predicted != stream.labels), corrections)) + 1
+    new = slice(seen, len(stream) - RESERVED)
+    if new.stop - new.start < RESERVED // 2:
+        raise SystemExit(
+            f"error: after {corrections} corrections only {new.stop - new.start} tweets are left"
+        )
+    old_answers = classifier.probabilities(old.texts).argmax(axis=1)
+    print(
+        f"{corrections} corrections among the first {seen} tweets; judged on the next {new.stop - new.start}"
+    )
+    outcomes = []
+    for seed in range(1, seeds + 1):
+        for variant in variants:
+            started = time.perf_counter()
+            settings = msgspec.structs.replace(variant.settings, seed=seed)
+            said = hear(
+                Users(confirming=variant.confirming, seed=seed), stream.labels[:seen], answers[:seen], 0
+            )
+            mixture = mix(as_feedback(said, stream), base, count_predictions(predicted[:seen]), settings)
+            with joined({}) as group:
+                trained, tokenizer = relearn(mixture, model, settings, group=group, report=_nothing)
+            judged = [
+                logits(trained, tokenise(tokenizer, texts), torch.device("cpu"), "auto").argmax(axis=1)
+                for texts in (stream.texts[new], old.texts)
+            ]
+            labels = stream.labels[new]
+            outcome = Outcome(
+                variant=variant.name,
+                seed=seed,
+                confirming=variant.confirming,
+                settings=msgspec.to_builtins(settings),
+                feedback_rows=len(said),
+                new_macro_recall=_gain(macro_recall, judged[0], predicted[new], labels),
+                new_accuracy=_gain(_accuracy, judged[0], predicted[new], labels),
+                new_recalls=[
+                    round(100 * float((judged[0][labels == c] == c).mean()), 1) for c in range(len(LABELS))
+                ],
+                old_macro_recall=_gain(macro_recall, judged[1], old_answers, old.labels),
+                old_accuracy=_gain(_accuracy, judged[1], old_answers, old.labels),
+                seconds=round(time.perf_counter() - started),
+            )
+            outcomes.append(outcome)
+            print(_line(outcome), flush=True)
+    return outcomes
+
+
+def as_feedback(said: Sequence[Said], stream: LabelledTweets) -> Feedback:
+    """Return what users said as the rows that training takes."""
+    return Feedback(
+        texts=tuple(stream.texts[one.row] for one in said),
+        labels=np.array([one.corrected for one in said], dtype=np.int64),
+        predicted=np.array([one.predicted for one in said], dtype=np.int64),
+        kinds=tuple("error" if one.is_error else "confirmation" for one in said),
+        cycles=np.ones(len(said), dtype=np.int64),
+        fingerprint=DataFingerprint(name="simulated users", sha256="", rows={}),
+    )
+
+
+def _gain(score: Any, candidate: Integers, champion: Integers, labels: Integers) -> float:
+    return round(100 * float(score(candidate, labels) - score(champion, labels)), 2)
+
+
+def _accuracy(predicted: Integers, labels: Integers) -> float:
+    return float((predicted == labels).mean())
+
+
+def _nothing(metrics: dict[str, float], step: int) -> None:
+    """Report to nobody."""
+
+
+def _line(outcome: Outcome) -> str:
+    return (
+        f"{outcome.variant:42} seed {outcome.seed}  new domain {outcome.new_macro_recall:+5.2f} macro-recall "
+        f"{outcome.new_accuracy:+5.2f} accuracy, "
+        f"old {outcome.old_macro_recall:+5.2f} {outcome.old_accuracy:+5.2f}"
+    )
+
+
+def render(outcomes: Sequence[Outcome]) -> str:
+    """Return a Markdown table: the mean over seeds, and each seed's macro-recall."""
+    lines = [
+        "| variant | macro-recall | accuracy | macro-recall, old domain | accuracy, old domain | by seed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(outcome.variant for outcome in outcomes):
+        of_variant = [outcome for outcome in outcomes if outcome.variant == name]
+        means = [
+            np.mean([getattr(outcome, column) for outcome in of_variant])
+            for column in ("new_macro_recall", "new_accuracy", "old_macro_recall", "old_accuracy")
+        ]
+        by_seed = ", ".join(f"{outcome.new_macro_recall:+.1f}" for outcome in of_variant)
+        lines.append(f"| {name} | {' | '.join(f'{mean:+.1f}' for mean in means)} | {by_seed} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run, print the table, and keep the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", type=Path, default=Path("seed-model"), metavar="FOLDER")
+    parser.add_argument(
+        "--stream", type=Path, required=True, metavar="FILE", help="new domain, in time order"
+    )
+    parser.add_argument(
+        "--base", type=Path, required=True, metavar="FILE", help="what the model learned from"
+    )
+    parser.add_argument("--old", type=Path, required=True, metavar="FILE", help="to measure forgetting")
+    parser.add_argument("--corrections", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", default="", metavar="TEXT", help="variants whose name contains this")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    outcomes = compare(
+        options.model,
+        read_tweets(options.stream),
+        read_tweets(options.base),
+        read_tweets(options.old),
+        [variant for variant in VARIANTS if options.only in variant.name],
+        options.seeds,
+        options.corrections,
+    )
+    print(f"\n{render(outcomes)}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(msgspec.to_builtins(outcomes), indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""From the prepared data of a cycle to a candidate: what `step train` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from sentiment.errors import DataError
+from sentiment.evaluation.data import read_tweets
+from sentiment.evaluation.feedback_rows import read_feedback
+from sentiment.manifest import read_manifest, verify
+from sentiment.records import LABELS, Label, Manifest
+from sentiment.training.distributed import joined
+from sentiment.training.export import ExportReport, Trained, export
+from sentiment.training.mixture import mix
+from sentiment.training.recipes import Relearning
+from sentiment.training.relearn import relearn
+from sentiment.training.run import labelled
+from sentiment.training.tracking import Run, open_run
+
+#: The folders and files that `step prepare` writes, as far as training needs them.
+CHAMPION, BASE, VALIDATION = "champion", "base.tsv", "validation.tsv"
+FEEDBACK, HELD_OUT = "feedback.jsonl", "heldout.jsonl"
+
+
+def train_candidate(
+    settings: Relearning,
+    *,
+    data: Path,
+    predictions: Mapping[Label, int],
+    out: Path,
+    checkpoints: Path,
+    tracking_uri: str,
+    now: datetime,
+    progress: Callable[[str], None],
+) -> tuple[Manifest, ExportReport] | None:
+    """Fine-tune the champion in `data` on the feedback there; write the model folder `out`.
+
+    Killed at any moment, the same call goes on where the last checkpoint was taken.
+    Run as one of several processes, all train and the first writes; the others
+    return None.
+
+    Raises:
+        DataError: a file cannot be used, there is no feedback, or `out` is not empty.
+        InvalidModel: the champion's folder is altered or incomplete.
+        SettingsError: the champion has no encoder to train.
+        ExportError: the exported file lost too much against the trained model.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise DataError(out, 0, "exists and is not empty: name another folder, or remove it first")
+    champion = data / CHAMPION
+    parent, _ = read_manifest(champion)
+    verify(champion, parent)
+    feedback = read_feedback(data / FEEDBACK)
+    if not feedback.texts:
+        raise DataError(data / FEEDBACK, 0, "has no rows: there is nothing to learn")
+    base, validation = read_tweets(data / BASE), read_tweets(data / VALIDATION)
+    for path, tweets in ((data / BASE, base), (data / VALIDATION, validation)):
+        if missing := [label for label in LABELS if not tweets.fingerprint.rows[label]]:
+            raise DataError(path, 0, f"has no {' and no '.join(missing)} tweets")
+    # Of the predictions in the cycle, as many as belong to the rows that are not held out.
+    latest = feedback.cycles.max()
+    trained_on = int((feedback.cycles == latest).sum())
+    share = trained_on / (trained_on + int((read_feedback(data / HELD_OUT).cycles == latest).sum()))
+    mixture = mix(feedback, base, {label: share * count for label, count in predictions.items()}, settings)
+    with joined() as group:
+        if group.leads:
+            progress(
+                f"{parent.version} learns from {len(feedback.texts):,} rows of feedback, "
+                f"{int(feedback.errors.sum()):,} of them errors, and {min(settings.replay, len(base)):,} "
+                f"of {len(base):,} base tweets"
+            )
+        opened = (
+            open_run(tracking_uri, out.name, checkpoints / "mlflow-run") if group.leads else nullcontext()
+        )
+        with opened as run:
+            model, tokenizer = relearn(
+                mixture,
+                champion,
+                settings,
+                group=group,
+                checkpoints=checkpoints,
+                report=run.log_metrics if isinstance(run, Run) else lambda metrics, step: None,
+            )
+            if not isinstance(run, Run):
+                return None
+            run.log_settings(msgspec.to_builtins(settings) | {"parent": parent.version})
+            trained = Trained(
+                recipe="relearn",
+                settings=msgspec.to_builtins(settings),
+                model=model,
+                tokenizer=tokenizer,
+                config=labelled(model.config.to_dict())
+                | {"architectures": ["DistilBertForSequenceClassification"]},
+                parent=parent.version,
+            )
+            record, report = export(
+                trained,
+                {"feedback": feedback.fingerprint, "base": base.fingerprint},
+                validation,
+                out,
+                now=now,
+                progress=progress,
+            )
+            run.log_metrics({"served_macro_recall": report.validation.macro_recall}, 0)
+            run.log_model(out, {"version": record.version, "parent": parent.version})
+    return record, report
