@@ -110,7 +110,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
     batch_size: BatchSize = 64
     learning_rate: Annotated[
         float, Meta(gt=0, description="peak for the last layer and the head; linear warm-up and decay")
-    ] = 1.2e-4
+    ] = 1.5e-4
     head_learning_rate_factor: Annotated[
         float, Meta(gt=0, description="the head learns so many times faster")
     ] = 1.0
@@ -134,7 +134,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
     replay_class_weight_power: Annotated[
         float,
         Meta(ge=0, le=1, description="the same for the replay, by the base set's frequencies"),
-    ] = 0.5
+    ] = 0.0
     distillation: Annotated[
         float,
         Meta(
@@ -143,7 +143,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             description="share of the champion's own answer in the target of a replayed tweet "
             "(Li and Hoiem, 2016, learning without forgetting)",
         ),
-    ] = 0.8
+    ] = 1.0
     traffic_weights: Annotated[
         bool,
         Meta(
@@ -161,7 +161,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             "while feedback is trained on (Menon et al., 2021): 0 learns the frequencies, "
             "1 balances the classes",
         ),
-    ] = 1.25
+    ] = 1.5
     kept: Annotated[
         float,
         Meta(
@@ -170,7 +170,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             description="share of the champion in the average of its weights and the new ones "
             "(Wortsman et al., 2022, robust fine-tuning)",
         ),
-    ] = 0.1
+    ] = 0.2
     max_tokens: MaxTokens = 128
     precision: PrecisionField = "auto"
 
