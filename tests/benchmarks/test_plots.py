@@ -47,7 +47,8 @@ def test_every_cycle_is_in_the_table_and_the_plot_is_the_same_every_time(tmp_pat
     )
     lines = render([[start, refused]]).splitlines()
     assert lines[-1] == (
-        "| 30 % confirmed | 700 | 200 | 150 | refuse | 75.0 (+0.0) | 72.0 (+0.0) | 75.0 (+0.0) | 70.0 | 71.0 |"
+        "| 30 % confirmed | 700 | 200 | 150 | refuse "
+        "| 75.0 (+0.0) | 72.0 (+0.0) | 75.0 (+0.0) | 70.0 | 71.0 |"
     )
     for name in ("one.svg", "two.svg"):
         draw([[start, refused]], tmp_path / name)
