@@ -211,7 +211,7 @@ class World:
         return {one.id: one.cycle for one in self.store.all() if one.erased_at is None}
 
     def pending(self) -> set[str]:
-        return {voice.id for voice in self.store.voices()}
+        return {voice.id for voice in self.store.voices() if not voice.learned}
 
     def put_state(self, **changes: Any) -> None:
         """Write into the state what a clock, or a person, has put there."""
