@@ -104,6 +104,8 @@ class State(Struct, frozen=True, kw_only=True):
     refused: bool = False
     #: Failures and refusals in a row: what the wait before the next start doubles with.
     failures: int = 0
+    #: Those before this cycle: a promotion that is rolled back goes on from them.
+    failures_before: int = 0
     #: The latest cycles that are over, the last one first.
     past: tuple[PastCycle, ...] = ()
 

@@ -137,17 +137,37 @@ def test_what_a_rolled_back_version_had_learned_is_no_news(world: World) -> None
     ids = _started(world)
     version = world.finish("promoted")
     world.tick()
-    # As the watch does it.
-    world.registry.rollback(by="watch", reason="worse after all")
-    world.by_hand.upload_blob(f"refused/{version}.json", b"{}")
-    for row in list(world.rows_by_hand.list_entities()):
-        world.rows_by_hand.delete_entity(row["PartitionKey"], row["RowKey"])
-    world.numbers = 0
-    assert world.correct(6) == ids
+    world.roll_back(version)
+    assert world.pending() == set(ids)
     world.wait(hours=3)
-    assert "none that refused cycle 1 did not know" in world.tick().decision
+    assert "none that rolled back cycle 1 did not know" in world.tick().decision
     world.correct()
     assert world.tick().after == "running"
+
+
+def test_promotions_that_are_rolled_back_double_the_wait(world: World) -> None:
+    """From when they were rolled back, as failures do; one that is not ends that."""
+    _started(world)
+    for failure, hours in enumerate((2, 4, 8), start=1):
+        version = world.finish("promoted")
+        assert world.tick().after == "settled"
+        world.wait(hours=20)
+        world.roll_back(version)
+        world.correct()
+        said = world.tick().decision
+        assert f"cycle {failure} was rolled back" in said
+        assert f"is followed by a wait of {hours} hours" in said
+        world.wait(hours=hours - 0.1)
+        assert "not before" in world.tick().decision
+        world.wait(hours=0.2)
+        assert world.tick().after == "running"
+        assert world.state().failures == failure
+    world.finish("promoted")
+    world.tick()
+    world.wait(hours=3)
+    world.correct(6)
+    assert world.tick().after == "running"
+    assert world.state().failures == 0
 
 
 def test_failures_double_the_wait(world: World) -> None:

@@ -18,12 +18,13 @@ from msgspec.structs import replace
 from localhost.azurite import Azurite
 from sentiment.blobs import Blobs
 from sentiment.errors import SentimentError
-from sentiment.feedback.messages import Pseudonyms
+from sentiment.feedback.messages import Pseudonyms, iso
 from sentiment.feedback.store import CorrectionStore
 from sentiment.feedback.tables import Table
 from sentiment.records import CorrectionMessage, Label
 from sentiment.registry import ModelRegistry
 from sentiment.retrain.records import CycleManifest, Outcome, State, TickRecord
+from sentiment.retrain.refusals import Refusal, refuse
 from sentiment.retrain.state import STATE, encode, read_state
 from sentiment.retrain.tick import Parts, Retraining
 from sentiment.settings import RetrainPolicy
@@ -138,6 +139,14 @@ class World:
             make_model_folder(self.folder / version, version)
         self.registry.publish(self.folder / version)
         self.registry.promote(version, by="test", reason=reason)
+
+    def roll_back(self, version: str) -> None:
+        """What the watch does to the champion of the latest cycle."""
+        self.registry.rollback(by="watch", reason="worse after all")
+        refusal = Refusal(version=version, reason="worse after all", at=iso(self.now), by="watch")
+        refuse(Blobs(self.by_hand), refusal)
+        for id in self.learned():
+            self.store.unlearn(id, self.state().cycle)
 
     def wait(self, **times: float) -> None:
         self.now += timedelta(**times)
