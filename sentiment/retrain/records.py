@@ -33,7 +33,8 @@ class CycleManifest(Struct, frozen=True, kw_only=True):
     #: Ids of the accepted corrections of this cycle, sorted.
     errors: tuple[str, ...]
     confirmations: tuple[str, ...]
-    #: Predictions made per predicted class since the cycle before; empty: unknown.
+    #: Predictions made per predicted class since the start of the last cycle that has kept what it
+    #: learned: those that these corrections are about. Empty: unknown.
     predictions: dict[Label, int]
     #: predicted -> corrected -> how many accepted errors.
     corrected: dict[str, dict[str, int]]

@@ -36,7 +36,7 @@ from sentiment.feedback.store import CorrectionStore
 from sentiment.pipelines import Job
 from sentiment.records import Champion, Label
 from sentiment.registry import ModelRegistry
-from sentiment.retrain.cycles import read_manifest, read_outcome, write_manifest
+from sentiment.retrain.cycles import read_manifest, read_outcome, said_since, write_manifest
 from sentiment.retrain.decision import Decision, decide, on_this_clock, rolled_back
 from sentiment.retrain.pending import Pending, sort_out
 from sentiment.retrain.records import CycleManifest, Outcome, PastCycle, State, TickCounts, TickRecord
@@ -222,7 +222,7 @@ class Retraining:
             errors=pending.errors,
             confirmations=pending.confirmations,
             duplicates=pending.duplicates,
-            predictions=dict(self._parts.predictions(state.started_at)),
+            predictions=self._predictions(state, pending, now, notes),
             corrected=pending.corrected,
         )
         cycle, job = write_manifest(self._blobs, manifest)
@@ -244,6 +244,17 @@ class Retraining:
             f"and {len(pending.confirmations)} confirmations"
         )
         self._submit(held, jobs, notes)
+
+    def _predictions(self, state: State, pending: Pending, now: datetime, notes: Notes) -> dict[Label, int]:
+        """Return how many predictions the corrections of a cycle that starts now are about."""
+        ids = {*pending.errors, *pending.confirmations, *pending.duplicates}
+        try:
+            since = said_since(self._blobs, state.cycle, ids)
+        except DamagedRecord as error:
+            # Unknown, then.
+            notes.errors.append(str(error))
+            return {}
+        return dict(self._parts.predictions(min(since, iso(now))))
 
     def _follow(self, held: HeldState, notes: Notes) -> None:
         """Look how the running cycle is doing, and end it if it is over."""

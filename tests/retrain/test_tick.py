@@ -14,6 +14,7 @@ from sentiment.errors import (
     SettingsError,
     StoreUnavailable,
 )
+from sentiment.feedback.messages import iso
 from sentiment.retrain.tick import Parts, Retraining
 from tests.retrain.world import World
 
@@ -168,6 +169,48 @@ def test_promotions_that_are_rolled_back_double_the_wait(world: World) -> None:
     world.correct(6)
     assert world.tick().after == "running"
     assert world.state().failures == 0
+
+
+def test_predictions_are_counted_since_what_was_last_learned_and_kept(world: World) -> None:
+    """What a cycle that failed, or was rolled back, gave back is about the predictions before it too."""
+
+    def start() -> str:
+        world.wait(hours=3)
+        world.correct()
+        world.loop.start("to see")
+        return iso(world.now)
+
+    start()
+    world.finish("refused")
+    world.tick()
+    settled = start()
+    world.finish("promoted")
+    world.tick()
+    start()
+    world.finish("refused")
+    world.tick()
+    start()
+    version = world.finish("promoted")
+    world.tick()
+    world.roll_back(version)
+    kept = start()
+    world.finish("promoted")
+    world.tick()
+    start()
+    assert world.counted_since == ["", "", settled, settled, settled, kept]
+
+
+def test_with_a_manifest_that_is_gone_the_number_of_predictions_is_unknown(world: World) -> None:
+    """Nobody can tell what that cycle had learned from."""
+    world.correct()
+    world.loop.start("to see")
+    world.finish("refused")
+    world.tick()
+    world.by_hand.delete_blob("cycles/1/manifest.json")
+    record = world.loop.start("to see")
+    assert record.after == "running"
+    assert "cycles/1/manifest.json: is gone" in record.errors[0]
+    assert world.manifest().predictions == {}
 
 
 def test_failures_double_the_wait(world: World) -> None:

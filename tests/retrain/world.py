@@ -56,6 +56,8 @@ class World:
         #: What was asked to be deployed, and what a deployment raises.
         self.deployments: list[Outcome] = []
         self.deploy_error: SentimentError | None = None
+        #: Since when predictions were counted.
+        self.counted_since: list[str] = []
         self.watched: Callable[[], str | None] = lambda: None
         self.policy = policy
         self.numbers = 0
@@ -88,10 +90,14 @@ class World:
                 jobs=self.workspace,
                 deploy=self._deploy,
                 watch=lambda: self.watched(),
-                predictions=lambda since: {"positive": 7},
+                predictions=self._predictions,
                 clock=lambda: self.now,
             )
         )
+
+    def _predictions(self, since: str) -> dict[Label, int]:
+        self.counted_since.append(since)
+        return {"positive": 7}
 
     def _deploy(self, outcome: Outcome) -> None:
         if self.deploy_error is not None:
