@@ -7,6 +7,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from sentiment.blobs import Blobs
 from sentiment.errors import (
     CycleConflict,
     PipelineRefused,
@@ -16,6 +17,7 @@ from sentiment.errors import (
 )
 from sentiment.feedback.messages import iso
 from sentiment.retrain.tick import Parts, Retraining
+from sentiment.retrain.ticks import prune
 from tests.retrain.world import World
 
 
@@ -211,6 +213,24 @@ def test_with_a_manifest_that_is_gone_the_number_of_predictions_is_unknown(world
     assert record.after == "running"
     assert "cycles/1/manifest.json: is gone" in record.errors[0]
     assert world.manifest().predictions == {}
+
+
+def test_records_of_ticks_are_kept_for_a_month(world: World) -> None:
+    """To the day; what is no record stays."""
+    blobs = Blobs(world.by_hand)
+    assert prune(blobs, world.now) == 0
+    world.tick()
+    world.wait(days=1)
+    world.tick()
+    blobs.create("ticks/read me", b"")
+    first, second, other = blobs.names("ticks/")
+    world.wait(days=29)
+    assert prune(blobs, world.now) == 0
+    world.wait(days=1)
+    assert prune(blobs, world.now) == 1
+    assert prune(blobs, world.now) == 0
+    assert blobs.names("ticks/") == [second, other]
+    assert first < second
 
 
 def test_failures_double_the_wait(world: World) -> None:
