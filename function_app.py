@@ -11,6 +11,7 @@ import msgspec
 from sentiment import api, corrections, explanations, openapi, page, predictions, records
 from sentiment.errors import SentimentError
 from sentiment.records import ModelAnswer, Problem, StatusAnswer
+from sentiment.retrain import ticks
 from sentiment.retrain.wiring import retraining
 from sentiment.services import get_services
 
@@ -102,7 +103,9 @@ def erase_user(req: func.HttpRequest) -> func.HttpResponse:
 @app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
 def apply_retention(timer: func.TimerRequest) -> None:
     """Erase, once a day, what is older than it may be."""
-    corrections.apply_retention(get_services())
+    services = get_services()
+    corrections.apply_retention(services)
+    ticks.prune(services.retrain_blobs)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%RETRAIN_SCHEDULE%")

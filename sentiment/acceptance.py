@@ -3,6 +3,10 @@
 Users' names are what callers say they are, so none of this keeps out somebody who
 holds a key and means harm; it keeps one mistaken or eager person from bending the
 model. Corrections without a user are one voice, and never make a majority alone.
+
+What a model has learned from goes on being heard: otherwise whoever was outvoted
+would stand alone once the others are learned, and win the next cycle. To change
+what was learned of a text takes the same majority, of all that was ever said of it.
 """
 
 from __future__ import annotations
@@ -35,8 +39,10 @@ class Judgement(Struct, frozen=True, kw_only=True):
 
 
 def judge(voices: Iterable[Voice], *, user_cap: float) -> dict[str, Judgement]:
-    """Return the judgement on each correction by its id; the order of `voices` makes no difference.
+    """Return the judgement on each correction that waits, by id; the order of `voices` makes no difference.
 
+    Learned voices have their vote, second a contradiction of a near-certain
+    prediction, and supersede what their user said before; they are not judged again.
     `user_cap` is the largest share of one named user in what counts (each may
     always have one); what came without a user is not capped.
     """
@@ -46,6 +52,8 @@ def judge(voices: Iterable[Voice], *, user_cap: float) -> dict[str, Judgement]:
     judgements: dict[str, Judgement] = {}
     errors: list[Voice] = []
     for same_text in by_text.values():
+        if all(voice.learned for voice in same_text):
+            continue
         of_text, representative = _judge_text(sorted(same_text, key=_age))
         judgements |= of_text
         if representative is not None:
@@ -61,18 +69,19 @@ def _judge_text(voices: Sequence[Voice]) -> tuple[dict[str, Judgement], Voice | 
     """Judge the corrections of one text, oldest first; return the error that stands for them, if one does."""
     judgements: dict[str, Judgement] = {}
     standing = _latest(voices)
-    for voice in voices:
+    waiting = [voice for voice in voices if not voice.learned]
+    for voice in waiting:
         if voice.id not in standing:
             judgements[voice.id] = Judgement(state="held", why="superseded: the same user changed their mind")
     heard = [voice for voice in voices if voice.id in standing]
+    waiting = [voice for voice in waiting if voice.id in standing]
     winner = _agreed(heard)
     if winner is None:
         why = f"conflict: no label has two thirds of at least {FEWEST_USERS} users"
-        return judgements | {voice.id: Judgement(state="held", why=why) for voice in heard}, None
+        return judgements | {voice.id: Judgement(state="held", why=why) for voice in waiting}, None
     representative: Voice | None = None
-    agreeing = [voice for voice in heard if voice.corrected == winner]
-    supporters = {voice.user or _NOBODY for voice in agreeing}
-    for voice in heard:
+    supporters = {voice.user or _NOBODY for voice in heard if voice.corrected == winner}
+    for voice in waiting:
         if voice.corrected != winner:
             judgements[voice.id] = Judgement(state="held", why=f"outvoted: others agree on {winner}")
         elif voice.predicted == voice.corrected:

@@ -135,6 +135,15 @@ class Blobs:
         condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
         return self._write(name, data, overwrite=True, **condition, **({"lease": lease} if lease else {}))
 
+    def delete(self, name: str) -> None:
+        """Remove a blob; one that is not there is no error."""
+        with storage_errors(f"delete {name}"):
+            try:
+                self._container.delete_blob(name)
+            except ResourceNotFoundError as error:
+                if error_code(error) not in _MISSING:
+                    raise
+
     def lease(self, name: str, seconds: int, *, lease: str | None = None) -> str | None:
         """Keep everybody else from writing a blob that is there, for 15 to 60 seconds; None when it is kept.
 

@@ -189,6 +189,8 @@ class Voice(Struct, frozen=True, kw_only=True):
     user: str | None
     created_at: str
     confidence: float | None = None
+    #: Whether a model has learned from it: it still has its vote on its text, and never counts again.
+    learned: bool = False
 
 
 class Sample(Struct, frozen=True, kw_only=True):

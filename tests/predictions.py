@@ -18,7 +18,7 @@ from sentiment.evaluation.prediction_files import (
     PredictionFile,
     PredictionSet,
 )
-from sentiment.evaluation.traffic import traffic_weights
+from sentiment.evaluation.traffic import confirmation_weights
 from sentiment.records import LABELS, DataFingerprint, Label
 
 Array = NDArray[Any]
@@ -90,13 +90,13 @@ def heldout_sets(
     kept = (champion != labels) | (rng.random(len(labels)) < confirmed)
     errors = (champion != labels)[kept]
     counts: dict[Label, int] = {label: int((champion == index).sum()) for index, label in enumerate(LABELS)}
-    weights = traffic_weights(champion[kept], errors, counts if counted else {}, cap=np.inf)
+    per_class = confirmation_weights(champion[kept], errors, counts if counted else {}, cap=np.inf)
     sets = [
         HeldoutSet(
             fingerprint=fingerprint("heldout.jsonl", labels[kept]),
             texts=tuple(f"correction {row}" for row in range(int(kept.sum()))),
             labels=labels[kept],
-            weights=weights,
+            weights=np.where(errors, 1.0, per_class[champion[kept]]),
             probabilities=probabilities(answers[kept]),
             kinds=tuple("error" if error else "confirmation" for error in errors),
             predicted=champion[kept],

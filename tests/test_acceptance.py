@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sentiment.acceptance import judge
 from sentiment.records import LABELS, Label, Voice
@@ -23,6 +24,7 @@ def _voice(
     id: str | None = None,
     predicted: Label = "positive",
     confidence: float | None = 0.6,
+    learned: bool = False,
 ) -> Voice:
     number = next(_numbers)
     return Voice(
@@ -33,6 +35,7 @@ def _voice(
         user=user,
         created_at=f"2025-01-01T00:00:{number:06}",
         confidence=confidence,
+        learned=learned,
     )
 
 
@@ -126,6 +129,62 @@ def test_one_user_gives_no_more_than_the_cap() -> None:
     assert _counted(*(_voice(text=str(number)) for number in range(30)), user_cap=0.2) == 30
 
 
+def _learn(*voices: Voice) -> list[Voice]:
+    """Return the voices after a cycle that has learned all that is accepted."""
+    judgements = judge(voices, user_cap=1.0)
+    accepted = {id for id, judgement in judgements.items() if judgement.state == "accepted"}
+    return [replace(voice, learned=voice.learned or voice.id in accepted) for voice in voices]
+
+
+def _waiting(*voices: Voice) -> list[str]:
+    judgements = judge(voices, user_cap=1.0)
+    return [
+        f"{judgement.state} {judgement.why.split(':')[0]}".strip()
+        for judgement in (judgements[voice.id] for voice in voices if not voice.learned)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("voices", "why"),
+    [
+        (
+            [_voice(user="anna"), _voice(user="bob"), _voice("neutral", user="carl", predicted="negative")],
+            "held outvoted",
+        ),
+        ([_voice("neutral", user="anna"), _voice(user="anna")], "held superseded"),
+        ([_voice(user="anna", confidence=0.99), _voice(user="anna")], "held near-certain"),
+        ([_voice(user="anna"), _voice(user="bob"), _voice("neutral")], "held outvoted"),
+    ],
+)
+def test_who_did_not_win_does_not_win_once_the_others_are_learned(voices: list[Voice], why: str) -> None:
+    """What was learned is heard as before: nobody inherits the text."""
+    learned = _learn(*voices)
+    assert sum(voice.learned for voice in learned) == len(voices) - 1
+    assert _waiting(*learned) == [why]
+    assert _counted(*learned) == 0
+
+
+def test_new_voices_can_win_against_what_was_learned() -> None:
+    """With two thirds of all that were ever heard; one alone is a conflict."""
+    learned = [replace(_voice(user="anna"), learned=True)]
+    against = [_voice("neutral", user=f"user {number}", predicted="negative") for number in range(2)]
+    assert _waiting(*learned, against[0]) == ["held conflict"]
+    assert _waiting(*learned, *against) == ["accepted", "accepted duplicate of " + against[0].id]
+    assert _counted(*learned, *against) == 1
+
+
+def test_who_was_learned_may_change_their_mind() -> None:
+    """Their later voice stands for them."""
+    learned = replace(_voice(user="anna"), learned=True)
+    assert _waiting(learned, _voice("neutral", user="anna", predicted="negative")) == ["accepted"]
+
+
+def test_a_learned_voice_seconds_against_a_near_certain_prediction() -> None:
+    """It is another user who agrees."""
+    learned = replace(_voice(user="anna"), learned=True)
+    assert _waiting(learned, _voice(user="bob", confidence=0.99)) == ["accepted"]
+
+
 _voices = st.lists(
     st.builds(
         _voice,
@@ -134,6 +193,7 @@ _voices = st.lists(
         user=st.none() | st.sampled_from(["anna", "bob", "carl", "dora"]),
         predicted=st.sampled_from(LABELS),
         confidence=st.none() | st.sampled_from([0.5, 0.99]),
+        learned=st.booleans(),
     ),
     max_size=30,
 )
@@ -141,10 +201,10 @@ _voices = st.lists(
 
 @given(_voices, st.sampled_from([0.1, 0.2, 0.5, 1.0]), st.randoms())
 def test_what_holds_of_every_judgement(voices: list[Voice], user_cap: float, chance: object) -> None:
-    """Everything is judged; one error a text; no user above the cap; the order makes no difference."""
+    """All that waits is judged; one error a text; no user above the cap; the order makes no difference."""
     judgements = judge(voices, user_cap=user_cap)
-    assert judgements.keys() == {voice.id for voice in voices}
-    counted = [voice for voice in voices if judgements[voice.id].counts]
+    assert judgements.keys() == {voice.id for voice in voices if not voice.learned}
+    counted = [voice for voice in voices if voice.id in judgements and judgements[voice.id].counts]
     assert len({voice.text_key for voice in counted}) == len(counted)
     assert all(voice.predicted != voice.corrected for voice in counted)
     for number in Counter(voice.user for voice in counted if voice.user).values():
@@ -153,3 +213,25 @@ def test_what_holds_of_every_judgement(voices: list[Voice], user_cap: float, cha
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
     assert judge(shuffled, user_cap=user_cap) == judgements
     assert all(judgement.why for judgement in judgements.values() if judgement.state == "held")
+
+
+@given(_voices)
+def test_learning_changes_no_judgement_on_what_it_leaves(voices: list[Voice]) -> None:
+    """What was held before a cycle has learned all that is accepted is held after it, for the same reason."""
+    learned = _learn(*voices)
+    left = {voice.id for voice in learned if not voice.learned}
+    before = judge(voices, user_cap=1.0)
+    after = judge(learned, user_cap=1.0)
+    assert after == {id: before[id] for id in left}
+    assert all(judgement.state == "held" for judgement in after.values())
+
+
+@given(_voices, st.sampled_from(LABELS))
+def test_enough_new_users_win_against_whatever_was_learned(voices: list[Voice], label: Label) -> None:
+    """Twice as many as were ever heard of the text: nothing that was learned is for ever."""
+    learned = [replace(voice, text_key="a", learned=True) for voice in voices]
+    other = LABELS[LABELS.index(label) - 1]
+    new = [_voice(label, user=f"new {number}", predicted=other) for number in range(max(3, 2 * len(learned)))]
+    judgements = judge([*learned, *new], user_cap=1.0)
+    assert sum(judgement.counts for judgement in judgements.values()) == 1
+    assert all(judgement.state == "accepted" for judgement in judgements.values())

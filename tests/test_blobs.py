@@ -47,6 +47,13 @@ def test_a_blob_is_replaced_only_while_it_is_the_one_that_was_read(blobs: Blobs)
     assert blobs.read("nothing") is None
 
 
+def test_a_blob_is_removed_once(blobs: Blobs) -> None:
+    blobs.create("a", b"first")
+    for _ in range(2):
+        blobs.delete("a")
+    assert blobs.read("a") is None
+
+
 def test_an_unchanged_blob_is_not_sent_again(blobs: Blobs, wire: Wire) -> None:
     blobs.create("a", b"first")
     read = blobs.read("a")

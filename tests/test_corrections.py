@@ -390,9 +390,19 @@ def test_the_timer_takes_a_step_of_the_retraining_loop(world: World) -> None:
     assert len(world.services.retrain_blobs.names("ticks/")) == before + 1
 
 
+OLD_TICK = "ticks/2020-01-01/000000.000000-0.json"
+YOUNG_TICK = "ticks/2999-01-01/000000.000000-0.json"
+
+
 def test_the_timer_applies_retention(world: World) -> None:
     """What is younger than it may be stays."""
     world.send(_message("young"))
     world.await_state("young", "accepted")
+    blobs = world.services.retrain_blobs
+    blobs.create_container()
+    for name in (OLD_TICK, YOUNG_TICK):
+        blobs.create(name, b"{}")
     assert world.app.run_now("apply_retention").status == 200
     assert world.state("young")["state"] == "accepted"
+    assert OLD_TICK not in blobs.names("ticks/")
+    assert YOUNG_TICK in blobs.names("ticks/")

@@ -15,6 +15,7 @@ from azure.data.tables import TableClient
 from azure.storage.queue import QueueClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from localhost.azurite import Azurite
 from sentiment.errors import CorrectionNotFound, InvalidMessage, StoreUnavailable
@@ -120,8 +121,40 @@ def test_what_was_learned_is_pending_no_more(setting: Setting) -> None:
     setting.store.add(_message(), now=NOW)
     assert setting.store.learn("one", 3)
     assert not setting.store.learn("one", 4)
-    assert setting.rows() == ["c|one", f"u|{ANNA}|one"]
+    assert setting.rows() == ["c|one", "l|one", f"u|{ANNA}|one"]
     assert setting.store.get("one").cycle == 3
+
+
+def test_what_was_learned_goes_on_being_heard(setting: Setting) -> None:
+    """With all that judging takes, as learned, and without its text; until its user is erased."""
+    setting.store.add(_message(), now=NOW)
+    setting.store.add(_message("right", corrected="positive", user=None), now=NOW)
+    before = {voice.id: voice for voice in setting.store.voices()}
+    assert not any(voice.learned for voice in before.values())
+    for id in before:
+        setting.store.learn(id, 3)
+    after = {voice.id: voice for voice in setting.store.voices()}
+    assert after == {id: replace(voice, learned=True) for id, voice in before.items()}
+    assert "hates" not in str([dict(row) for row in setting.by_hand.query_entities("RowKey eq 'l|one'")])
+    setting.store.erase_user(ANNA, now=LATER)
+    assert [voice.id for voice in setting.store.voices()] == ["right"]
+    assert setting.store.erase_before(LATER, now=LATER) == 1
+    assert list(setting.store.voices()) == []
+
+
+@pytest.mark.parametrize("act", ["unlearn", "erase"])
+def test_what_an_older_version_has_learned_can_be_undone(setting: Setting, act: str) -> None:
+    """It left no row for the voice."""
+    setting.store.add(_message(), now=NOW)
+    setting.store.learn("one", 3)
+    (row,) = setting.by_hand.query_entities("RowKey eq 'l|one'")
+    setting.by_hand.delete_entity(row["PartitionKey"], row["RowKey"])
+    if act == "unlearn":
+        assert setting.store.unlearn("one", 3)
+        assert setting.rows() == ROWS
+    else:
+        assert [one.id for one in setting.store.erase_user(ANNA, now=LATER)] == ["one"]
+        assert setting.rows() == ["c|one", f"x|{ANNA}"]
 
 
 def test_what_was_learned_in_vain_waits_again(setting: Setting) -> None:
@@ -162,13 +195,15 @@ OPERATIONS: dict[str, Callable[[CorrectionStore], Any]] = {
     "unlearn": lambda store: store.unlearn("one", 1),
     "erase": lambda store: store.erase_user(ANNA, now=LATER),
     "late": lambda store: store.add(_message("late"), now=LATER),
+    "erase what was learned": lambda store: store.erase_user(ANNA, now=LATER),
 }
 AFTERWARDS = {
     "add": ROWS,
-    "learn": ["c|one", f"u|{ANNA}|one"],
+    "learn": ["c|one", "l|one", f"u|{ANNA}|one"],
     "unlearn": ROWS,
     "erase": ["c|one", f"x|{ANNA}"],
     "late": ["c|late", f"x|{ANNA}"],
+    "erase what was learned": ["c|one", f"x|{ANNA}"],
 }
 
 
@@ -176,9 +211,9 @@ AFTERWARDS = {
 @pytest.mark.parametrize("dies", [True, False], ids=["process dies", "answer lost"])
 def test_a_crash_after_any_storage_call_loses_nothing(setting: Setting, operation: str, dies: bool) -> None:
     """Delivered again, everything is as if nothing had happened."""
-    if operation in ("learn", "unlearn", "erase"):
+    if operation in ("learn", "unlearn", "erase", "erase what was learned"):
         setting.store.add(_message(), now=NOW)
-    if operation == "unlearn":
+    if operation in ("unlearn", "erase what was learned"):
         setting.store.learn("one", 1)
     if operation == "late":
         setting.store.erase_user(ANNA, now=LATER)
@@ -379,6 +414,8 @@ def test_whatever_happens_the_rows_say_what_was_done(azurite: Azurite, steps: li
             rows.append(f"c|{id}")
             if state == "waiting":
                 rows.append(f"{'r' if corrected == 'positive' else 'p'}|{id}")
+            if state == "learned":
+                rows.append(f"l|{id}")
             if user is not None:
                 rows.append(f"u|{PSEUDONYMS.of(user)}|{id}")
         assert setting.rows() == sorted(rows)

@@ -37,6 +37,13 @@ def add_train(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--checkpoints", type=Path, metavar="FOLDER", help="(default: beside --out, named after it)"
     )
     parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="N",
+        help="time between checkpoints (default: 60); several processes take none",
+    )
+    parser.add_argument(
         "--tracking-uri",
         default=os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
         metavar="URI",
@@ -68,6 +75,7 @@ def _train(options: argparse.Namespace) -> int:
         predictions=cycle.predictions,
         out=options.out,
         checkpoints=options.checkpoints or options.out.parent / f".{options.out.name}-checkpoints",
+        checkpoint_seconds=options.checkpoint_seconds,
         tracking_uri=options.tracking_uri,
         now=datetime.now(UTC),
         progress=lambda message: print(message, file=sys.stderr, flush=True),

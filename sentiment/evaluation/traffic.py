@@ -21,25 +21,23 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 
-#: A row that counts for more than this makes every estimate hang on a few rows.
-WEIGHT_CAP = 20.0
 
-
-def traffic_weights(
+def confirmation_weights(
     predicted: IntArray,
     errors: BoolArray,
     predictions: Mapping[Label, int] | Mapping[Label, float],
     *,
-    cap: float = WEIGHT_CAP,
+    cap: float = math.inf,
 ) -> FloatArray:
-    """Return how many predictions each row stands for, shape (n,).
+    """Return how many predictions a confirmed or sampled row stands for, by predicted class, shape (3,).
 
-    `predicted` has what the model said, as positions in `LABELS`, and `errors`
-    whether it was wrong; the others were confirmed or sampled. `predictions`
-    counts, per predicted class, all predictions that the rows were drawn from
-    (empty: unknown). An error stands for itself. What is right of a class is
-    shared out evenly among the confirmed and sampled rows of that class, at least
-    1 and at most `cap` each. Without counts every row weighs 1.
+    `predicted` has what the model said, as positions in `LABELS`, shape (n,), and
+    `errors` whether it was wrong; the others were confirmed or sampled.
+    `predictions` counts, per predicted class, all predictions that the rows were
+    drawn from (empty: unknown). An error stands for itself. What is right of a
+    class is shared out evenly among the confirmed and sampled rows of that class,
+    at least 1 and at most `cap` each; 1 for a class without counts or without such
+    rows.
 
     An error that nobody reported is counted as right, so the weights make the
     model look better than it is: they err on the side of what serves now.
@@ -51,21 +49,6 @@ def traffic_weights(
         raise ValueError(
             f"predicted and errors must have one shape (n,), got {predicted.shape} and {errors.shape}"
         )
-    per_class = confirmation_weights(predicted, errors, predictions, cap=cap)
-    return np.where(errors, 1.0, per_class[predicted])
-
-
-def confirmation_weights(
-    predicted: IntArray,
-    errors: BoolArray,
-    predictions: Mapping[Label, int] | Mapping[Label, float],
-    *,
-    cap: float = WEIGHT_CAP,
-) -> FloatArray:
-    """Return the weight of a confirmed or sampled row for each predicted class, shape (3,).
-
-    Arguments as for `traffic_weights`; 1 for a class without counts or without such rows.
-    """
     if len(predicted) and not 0 <= predicted.min() <= predicted.max() < len(LABELS):
         raise ValueError(f"predicted must be from 0 to {len(LABELS) - 1}")
     if cap < 1.0 or any(count < 0 for count in predictions.values()):

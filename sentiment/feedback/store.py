@@ -4,6 +4,8 @@
       c|<id>          the record, for good, and what a second delivery runs into
       p|<id>          while no promoted model has learned from this error
       r|<id>          the same for a confirmation ("right"), so that counting errors skips it
+      l|<id>          once one has learned from it: what it said goes on being heard; what older
+                      versions of this product noted as learned has none
       u|<user>|<id>   so that one person's corrections can be found
     partition users
       x|<user>        this person was erased: older messages stay out
@@ -19,7 +21,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,7 +37,8 @@ SHARDS = tuple("0123456789abcdef")
 
 _ID = re.compile("[A-Za-z0-9_-]{1,100}")
 _USERS = "users"
-_VOICE = [*Voice.__struct_fields__[1:], "RowKey"]
+#: What a voice is made of: its id and whether it is learned are in the key.
+_VOICE = [name for name in Voice.__struct_fields__ if name not in ("id", "learned")] + ["RowKey"]
 _TRIES = 5
 
 
@@ -100,9 +103,9 @@ class CorrectionStore(CorrectionReader):
         return sum(1 for _ in islice(self._pending_keys(), stop_at))
 
     def voices(self) -> Iterator[Voice]:
-        """Yield what no model has learned from, errors and confirmations, as judging takes them."""
+        """Yield errors and confirmations as judging takes them: what waits, and what is learned."""
         for shard in SHARDS:
-            for row in self._table.list(shard, "p|", "s|", select=_VOICE):
+            for row in self._table.list(shard, "l|", "s|", select=_VOICE):
                 yield _voice(row)
 
     def learn(self, id: str, cycle: int) -> bool:
@@ -121,6 +124,7 @@ class CorrectionStore(CorrectionReader):
             changes: list[Change] = [
                 ("replace", _row(msgspec.structs.replace(before, cycle=cycle))),
                 ("delete", _key(id, _waiting(before)["RowKey"])),
+                ("create", _heard(before, "l")),
             ]
             if self._table.change(changes, etag=row["etag"]):
                 return True
@@ -143,7 +147,7 @@ class CorrectionStore(CorrectionReader):
                 return False
             waiting = msgspec.structs.replace(before, cycle=None)
             changes: list[Change] = [("replace", _row(waiting)), ("create", _waiting(waiting))]
-            if self._table.change(changes, etag=row["etag"]):
+            if self._table.change([*changes, *self._unheard(id)], etag=row["etag"]):
                 return True
         return False
 
@@ -199,12 +203,19 @@ class CorrectionStore(CorrectionReader):
             changes: list[Change] = [("replace", _row(_emptied(before, now)))]
             if before.cycle is None:
                 changes.append(("delete", _key(id, _waiting(before)["RowKey"])))
+            else:
+                changes += self._unheard(id)
             if before.user is not None:
                 changes.append(("delete", _key(id, f"u|{before.user}|{id}")))
             if self._table.change(changes, etag=row["etag"]):
                 return before
         logger.error("correction %s could not be emptied: it keeps changing", id)
         return None
+
+    def _unheard(self, id: str) -> list[Change]:
+        """Return what removes the voice of a learned correction; it comes and goes with the record's ETag."""
+        there = self._table.read(_shard(id), f"l|{id}") is not None
+        return [("delete", _key(id, f"l|{id}"))] if there else []
 
     def _pending_keys(self) -> Iterator[str]:
         for shard in SHARDS:
@@ -248,6 +259,10 @@ def _row(record: Correction) -> Row:
 
 
 def _waiting(record: Correction) -> Row:
+    return _heard(record, "p" if record.is_error else "r")
+
+
+def _heard(record: Correction, kind: Literal["p", "r", "l"]) -> Row:
     voice = {
         "text_key": text_key(record.text),
         "predicted": record.predicted,
@@ -256,7 +271,7 @@ def _waiting(record: Correction) -> Row:
         "created_at": record.created_at,
         "confidence": record.confidence,
     }
-    return _key(record.id, f"{'p' if record.is_error else 'r'}|{record.id}") | {
+    return _key(record.id, f"{kind}|{record.id}") | {
         name: value for name, value in voice.items() if value is not None
     }
 
@@ -266,4 +281,5 @@ def _correction(row: Row) -> Correction:
 
 
 def _voice(row: Row) -> Voice:
-    return msgspec.convert({"user": None} | row | {"id": row["RowKey"][2:]}, Voice)
+    known = {"id": row["RowKey"][2:], "learned": row["RowKey"].startswith("l|")}
+    return msgspec.convert({"user": None} | row | known, Voice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from itertools import count
 
 from msgspec.structs import replace
@@ -54,6 +55,23 @@ def read_manifest(blobs: Blobs, cycle: int) -> CycleManifest:
     if content is None:
         raise DamagedRecord(name, "is gone: without it nobody knows what this cycle has learned from")
     return decode(content.data, CycleManifest, name)
+
+
+def said_since(blobs: Blobs, cycle: int, ids: Set[str]) -> str:
+    """Return since when the corrections `ids` were made: when the last cycle without any of them started.
+
+    A cycle that failed, was refused or was rolled back has given its corrections
+    back, so they are in a later one again. From `cycle` back to the first; empty:
+    since ever.
+
+    Raises:
+        DamagedRecord: a manifest is gone or cannot be read.
+    """
+    for number in range(cycle, 0, -1):
+        manifest = read_manifest(blobs, number)
+        if ids.isdisjoint((*manifest.errors, *manifest.duplicates, *manifest.confirmations)):
+            return manifest.created_at
+    return ""
 
 
 def read_outcome(blobs: Blobs, cycle: int) -> Outcome | None:

@@ -35,7 +35,8 @@ def decide(state: State, counts: TickCounts, policy: RetrainPolicy, now: datetim
     It starts with `policy.threshold` accepted errors, or with `policy.min_errors`
     when the oldest is older than `policy.max_age_days`: never while one is running,
     within the cooldown of the last start, or within the backoff after a failure
-    (`backoff`); after a refusal only with an error that was not in that cycle.
+    (`backoff`); after a refusal, or a promotion that was rolled back (`rolled_back`),
+    only with an error that was not in that cycle.
     A time in the state that lies ahead of `now` counts as `now` (`on_this_clock`).
     """
     if state.phase == "running":
@@ -54,7 +55,8 @@ def decide(state: State, counts: TickCounts, policy: RetrainPolicy, now: datetim
         reason = f"{enough}, but not before {not_before.isoformat(timespec='seconds')}: {why}"
         return Decision(start=False, reason=reason, not_before=not_before, missing=missing)
     if state.refused and not counts.new:
-        reason = f"{enough}, but none that refused cycle {state.cycle} did not know"
+        what = "rolled back" if state.phase == "settled" else "refused"
+        reason = f"{enough}, but none that {what} cycle {state.cycle} did not know"
         return Decision(start=False, reason=reason, missing=max(1, missing))
     return Decision(start=True, reason=enough)
 
@@ -67,6 +69,11 @@ def backoff(failures: int, policy: RetrainPolicy) -> timedelta:
     hours = policy.cooldown_hours * 2.0 ** min(failures - 1, 30)
     longest = max(LONGEST_BACKOFF / timedelta(hours=1), policy.cooldown_hours)
     return timedelta(hours=min(hours, longest))
+
+
+def rolled_back(state: State, at: str) -> State:
+    """Return what a settled state counts as once its version was taken out of service: one more failure."""
+    return replace(state, refused=True, failures=state.failures_before + 1, ended_at=at)
 
 
 def on_this_clock(state: State, now: datetime) -> State:
@@ -117,7 +124,9 @@ def _waits(state: State, policy: RetrainPolicy) -> tuple[datetime | None, str]:
         waits.append((until, f"cycle {state.cycle} started less than {policy.cooldown_hours:g} hours ago"))
     if state.ended_at and state.failures:
         wait = backoff(state.failures, policy)
-        what = "was refused" if state.refused else "failed"
+        what = "failed"
+        if state.refused:
+            what = "was rolled back" if state.phase == "settled" else "was refused"
         times = f", {state.failures} in a row have" if state.failures > 1 else ""
         said = f"cycle {state.cycle} {what}{times}, which is followed by a wait of {_hours(wait)} hours"
         waits.append((datetime.fromisoformat(state.ended_at) + wait, said))

@@ -41,7 +41,8 @@ def sort_out(voices: Iterable[Voice], *, user_cap: float) -> Pending:
     """Return what there is to learn from; the order of `voices` makes no difference."""
     heard = sorted(voices, key=lambda voice: voice.id)
     judgements = judge(heard, user_cap=user_cap)
-    accepted = [voice for voice in heard if judgements[voice.id].state == "accepted"]
+    waiting = [voice for voice in heard if not voice.learned]
+    accepted = [voice for voice in waiting if judgements[voice.id].state == "accepted"]
     errors = [voice for voice in accepted if judgements[voice.id].counts]
     texts = {voice.text_key for voice in errors}
     corrected: dict[str, Counter[str]] = defaultdict(Counter)
@@ -58,7 +59,7 @@ def sort_out(voices: Iterable[Voice], *, user_cap: float) -> Pending:
             and not judgements[voice.id].counts
             and voice.text_key in texts
         ),
-        held=len(heard) - len(accepted),
+        held=len(waiting) - len(accepted),
         oldest=min((voice.created_at for voice in errors), default=None),
         corrected={predicted: dict(counts) for predicted, counts in corrected.items()},
     )

@@ -33,7 +33,8 @@ class CycleManifest(Struct, frozen=True, kw_only=True):
     #: Ids of the accepted corrections of this cycle, sorted.
     errors: tuple[str, ...]
     confirmations: tuple[str, ...]
-    #: Predictions made per predicted class since the cycle before; empty: unknown.
+    #: Predictions made per predicted class since the start of the last cycle that has kept what it
+    #: learned: those that these corrections are about. Empty: unknown.
     predictions: dict[Label, int]
     #: predicted -> corrected -> how many accepted errors.
     corrected: dict[str, dict[str, int]]
@@ -104,6 +105,8 @@ class State(Struct, frozen=True, kw_only=True):
     refused: bool = False
     #: Failures and refusals in a row: what the wait before the next start doubles with.
     failures: int = 0
+    #: Those before this cycle: a promotion that is rolled back goes on from them.
+    failures_before: int = 0
     #: The latest cycles that are over, the last one first.
     past: tuple[PastCycle, ...] = ()
 

@@ -26,7 +26,7 @@ from sentiment.feedback.messages import iso
 from sentiment.records import Champion
 from sentiment.registry import ChampionPointer
 from sentiment.retrain.cycles import read_manifest
-from sentiment.retrain.state import decode, encode, read_state
+from sentiment.retrain.state import check_times, decode, encode, read_state
 from sentiment.services import Services
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,11 @@ def refusal_of(blobs: Blobs, version: str) -> Refusal | None:
     """
     name = _name(version)
     content = blobs.read(name)
-    return decode(content.data, Refusal, name) if content else None
+    if content is None:
+        return None
+    refusal = decode(content.data, Refusal, name)
+    check_times(name, refusal.at)
+    return refusal
 
 
 def check_allowed(blobs: Blobs, version: str) -> None:

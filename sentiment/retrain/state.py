@@ -129,6 +129,17 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
         raise DamagedRecord(name, f"cannot be read: {error}") from error
 
 
+def check_times(name: str, *times: str | None) -> None:
+    """Raise `DamagedRecord` where one of the times in the blob `name` is none; it may be missing."""
+    for time in times:
+        try:
+            aware = not time or datetime.fromisoformat(time).tzinfo is not None
+        except ValueError:
+            aware = False
+        if not aware:
+            raise DamagedRecord(name, f"has {time!r} where a time in ISO 8601 with an offset belongs")
+
+
 def _overtaken(blobs: Blobs) -> CycleConflict:
     return CycleConflict(
         f"{blobs.container}/{STATE} was changed by another tick meanwhile, or is kept by one: "
@@ -145,13 +156,7 @@ def _read(blobs: Blobs) -> tuple[State, str]:
 
 def _state(content: Content) -> State:
     state = decode(content.data, State, STATE)
-    for time in (state.started_at, state.ended_at, state.published_at):
-        try:
-            aware = not time or datetime.fromisoformat(time).tzinfo is not None
-        except ValueError:
-            aware = False
-        if not aware:
-            raise DamagedRecord(STATE, f"has {time!r} where a time in ISO 8601 with an offset belongs")
+    check_times(STATE, state.started_at, state.ended_at, state.published_at)
     return state
 
 

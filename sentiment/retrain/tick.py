@@ -18,7 +18,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -37,10 +36,11 @@ from sentiment.feedback.store import CorrectionStore
 from sentiment.pipelines import Job
 from sentiment.records import Champion, Label
 from sentiment.registry import ModelRegistry
-from sentiment.retrain.cycles import read_manifest, read_outcome, write_manifest
-from sentiment.retrain.decision import Decision, decide, on_this_clock
+from sentiment.retrain.cycles import read_manifest, read_outcome, said_since, write_manifest
+from sentiment.retrain.decision import Decision, decide, on_this_clock, rolled_back
 from sentiment.retrain.pending import Pending, sort_out
 from sentiment.retrain.records import CycleManifest, Outcome, PastCycle, State, TickCounts, TickRecord
+from sentiment.retrain.refusals import Refusal, refusal_of, refuse
 from sentiment.retrain.state import HeldState, hold
 from sentiment.retrain.ticks import Notes, keep
 from sentiment.settings import RetrainPolicy
@@ -170,9 +170,7 @@ class Retraining:
     def outlook(self, state: State, pending: Pending) -> tuple[TickCounts, Decision]:
         """Return what a tick in this state counts and decides now."""
         known: set[str] = set()
-        if state.phase == "settled" and self._is_refused(state.version):
-            # Promoted, and rolled back since: what it had learned from waits again, and is no news.
-            state = replace(state, refused=True, failures=1)
+        state = self._as_it_turned_out(state)
         if state.refused:
             # Where it is gone, everything is new.
             with suppress(DamagedRecord):
@@ -213,7 +211,7 @@ class Retraining:
     def _start(self, held: HeldState, pending: Pending, reason: str, notes: Notes) -> None:
         """Write a cycle's manifest, then the state that names its job, then submit the job."""
         jobs = self._jobs()
-        state, now = held.state, self._parts.clock()
+        state, now = self._as_it_turned_out(held.state), self._parts.clock()
         champion = self._parts.registry.champion().champion
         manifest = CycleManifest(
             cycle=state.cycle + 1,
@@ -224,7 +222,7 @@ class Retraining:
             errors=pending.errors,
             confirmations=pending.confirmations,
             duplicates=pending.duplicates,
-            predictions=dict(self._parts.predictions(state.started_at)),
+            predictions=self._predictions(state, pending, now, notes),
             corrected=pending.corrected,
         )
         cycle, job = write_manifest(self._blobs, manifest)
@@ -246,6 +244,17 @@ class Retraining:
             f"and {len(pending.confirmations)} confirmations"
         )
         self._submit(held, jobs, notes)
+
+    def _predictions(self, state: State, pending: Pending, now: datetime, notes: Notes) -> dict[Label, int]:
+        """Return how many predictions the corrections of a cycle that starts now are about."""
+        ids = {*pending.errors, *pending.confirmations, *pending.duplicates}
+        try:
+            since = said_since(self._blobs, state.cycle, ids)
+        except DamagedRecord as error:
+            # Unknown, then.
+            notes.errors.append(str(error))
+            return {}
+        return dict(self._parts.predictions(min(since, iso(now))))
 
     def _follow(self, held: HeldState, notes: Notes) -> None:
         """Look how the running cycle is doing, and end it if it is over."""
@@ -344,7 +353,8 @@ class Retraining:
         if state.stop or too_long:
             why = state.stop or f"{outcome.version} was published and not promoted within {hours:g} hours"
             # First nobody may promote it any more, then it is seen that nobody has.
-            self._refuse(str(outcome.version), why)
+            now = iso(self._parts.clock())
+            refuse(self._blobs, Refusal(version=str(outcome.version), reason=why, at=now, by="tick"))
             promoted = self._promotion(state, outcome.version)
             if promoted is None:
                 self._fail(held, why, notes, version=outcome.version)
@@ -360,7 +370,10 @@ class Retraining:
     def _settle(self, held: HeldState, version: str | None, why: str, notes: Notes) -> None:
         """Note that a promoted model has learned from a cycle's corrections, then that it is settled."""
         learned, erased = self._learn(held)
-        self._end(held, replace(held.state, phase="settled", failures=0, refused=False), version, why)
+        settled = replace(
+            held.state, phase="settled", failures=0, failures_before=held.state.failures, refused=False
+        )
+        self._end(held, settled, version, why)
         notes.did.append(f"settled cycle {held.state.cycle}: {version} was promoted: {why}")
         gone = f", {erased} were erased meanwhile" if erased else ""
         notes.did.append(f"{learned} corrections are learned{gone}")
@@ -443,12 +456,12 @@ class Retraining:
     def _waited(self, since: str, hours: float) -> bool:
         return self._parts.clock() - datetime.fromisoformat(since) > timedelta(hours=hours)
 
-    def _is_refused(self, version: str | None) -> bool:
-        return version is not None and self._blobs.read(_refusal_name(version)) is not None
-
-    def _refuse(self, version: str, reason: str) -> None:
-        refusal = {"version": version, "reason": reason, "at": iso(self._parts.clock())}
-        self._blobs.create(_refusal_name(version), msgspec.json.encode(refusal))
+    def _as_it_turned_out(self, state: State) -> State:
+        """Return the state, where its version was promoted and rolled back since, as that of a failure."""
+        if state.phase != "settled" or state.version is None:
+            return state
+        refusal = refusal_of(self._blobs, state.version)
+        return state if refusal is None else rolled_back(state, refusal.at or str(state.ended_at))
 
     def _kept(self, notes: Notes) -> TickRecord:
         """Keep the record of a tick, and tell of it."""
@@ -471,7 +484,3 @@ class Retraining:
             accepted_errors=record.counts.errors if record.counts else None,
         )
         return record
-
-
-def _refusal_name(version: str) -> str:
-    return f"refused/{version}.json"

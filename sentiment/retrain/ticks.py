@@ -1,15 +1,25 @@
-"""What ticks leave behind: one record each."""
+"""What ticks leave behind: one record each, for a month."""
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sentiment.blobs import Blobs
 from sentiment.retrain.records import Phase, TickCounts, TickRecord
 from sentiment.retrain.state import decode, encode
 
+logger = logging.getLogger(__name__)
+
+#: Records of ticks are kept for so many days: with one every 15 minutes, 2,900 of them.
+KEPT_DAYS = 30
+
 _LISTED_DAYS = 14
+#: A run of `prune` removes no more, or it would take longer than a function may; the next one goes on.
+_MOST_PRUNED = 5000
+_RECORD = re.compile(r"ticks/([0-9]{4}-[0-9]{2}-[0-9]{2})/")
 
 
 class Notes:
@@ -44,6 +54,22 @@ class Notes:
 def keep(blobs: Blobs, record: TickRecord, now: datetime) -> None:
     """Write the record of a tick under its time."""
     blobs.create(f"ticks/{now:%Y-%m-%d/%H%M%S.%f}-{secrets.token_hex(4)}.json", encode(record))
+
+
+def prune(blobs: Blobs, now: datetime | None = None) -> int:
+    """Remove the records of days more than `KEPT_DAYS` ago; return how many.
+
+    Raises:
+        StoreUnavailable: some may be removed and some not; the next run goes on.
+    """
+    oldest = f"{(now or datetime.now(UTC)) - timedelta(days=KEPT_DAYS):%Y-%m-%d}"
+    days = ((name, _RECORD.match(name)) for name in blobs.names("ticks/"))
+    old = sorted(name for name, day in days if day and day[1] < oldest)[:_MOST_PRUNED]
+    for name in old:
+        blobs.delete(name)
+    if old:
+        logger.info("%d records of ticks older than %d days removed", len(old), KEPT_DAYS)
+    return len(old)
 
 
 def latest(blobs: Blobs, number: int, now: datetime) -> list[TickRecord]:

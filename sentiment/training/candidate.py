@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from sentiment.errors import DataError
+from sentiment.errors import DataError, InvalidModel
 from sentiment.evaluation.data import read_tweets
 from sentiment.evaluation.feedback_rows import read_feedback
-from sentiment.manifest import read_manifest, verify
+from sentiment.manifest import CONFIG, read_manifest, verify
 from sentiment.records import LABELS, Label, Manifest
 from sentiment.training.distributed import joined
 from sentiment.training.export import ExportReport, Trained, export
@@ -21,6 +22,8 @@ from sentiment.training.recipes import Relearning
 from sentiment.training.relearn import relearn
 from sentiment.training.run import labelled
 from sentiment.training.tracking import Run, open_run
+
+ARCHITECTURE = "DistilBertForSequenceClassification"
 
 #: The folders and files that `step prepare` writes, as far as training needs them.
 CHAMPION, BASE, VALIDATION = "champion", "base.tsv", "validation.tsv"
@@ -34,20 +37,21 @@ def train_candidate(
     predictions: Mapping[Label, int],
     out: Path,
     checkpoints: Path,
+    checkpoint_seconds: float,
     tracking_uri: str,
     now: datetime,
     progress: Callable[[str], None],
 ) -> tuple[Manifest, ExportReport] | None:
     """Fine-tune the champion in `data` on the feedback there; write the model folder `out`.
 
-    Killed at any moment, the same call goes on where the last checkpoint was taken.
-    Run as one of several processes, all train and the first writes; the others
-    return None.
+    Killed at any moment, the same call goes on where the last checkpoint was taken;
+    once `out` is written, the checkpoints are removed. Run as one of several
+    processes, all train and the first writes; the others return None.
 
     Raises:
         DataError: a file cannot be used, there is no feedback, or `out` is not empty.
-        InvalidModel: the champion's folder is altered or incomplete.
-        SettingsError: the champion has no encoder to train.
+        InvalidModel: the champion's folder is altered or incomplete, or no classifier
+            that can go on learning.
         ExportError: the exported file lost too much against the trained model.
     """
     if out.exists() and any(out.iterdir()):
@@ -55,6 +59,7 @@ def train_candidate(
     champion = data / CHAMPION
     parent, _ = read_manifest(champion)
     verify(champion, parent)
+    _check_architecture(champion)
     feedback = read_feedback(data / FEEDBACK)
     if not feedback.texts:
         raise DataError(data / FEEDBACK, 0, "has no rows: there is nothing to learn")
@@ -84,6 +89,7 @@ def train_candidate(
                 settings,
                 group=group,
                 checkpoints=checkpoints,
+                checkpoint_seconds=checkpoint_seconds,
                 report=run.log_metrics if isinstance(run, Run) else lambda metrics, step: None,
             )
             if not isinstance(run, Run):
@@ -94,8 +100,7 @@ def train_candidate(
                 settings=msgspec.to_builtins(settings),
                 model=model,
                 tokenizer=tokenizer,
-                config=labelled(model.config.to_dict())
-                | {"architectures": ["DistilBertForSequenceClassification"]},
+                config=labelled(model.config.to_dict()) | {"architectures": [ARCHITECTURE]},
                 parent=parent.version,
             )
             record, report = export(
@@ -108,4 +113,14 @@ def train_candidate(
             )
             run.log_metrics({"served_macro_recall": report.validation.macro_recall}, 0)
             run.log_model(out, {"version": record.version, "parent": parent.version})
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return record, report
+
+
+def _check_architecture(champion: Path) -> None:
+    """Refuse what would be loaded with a head of random numbers."""
+    config = msgspec.json.decode((champion / CONFIG).read_bytes())
+    if config.get("architectures") != [ARCHITECTURE]:
+        raise InvalidModel(
+            champion, CONFIG, f"is of no {ARCHITECTURE}: only what recipe distilbert has trained learns on"
+        )

@@ -35,15 +35,16 @@ def render(
     rows = "\n".join(f"| {name} | {value} |" for name, value in trained.settings.items())
     data = "\n".join(_describe(name.capitalize(), fingerprint) for name, fingerprint in learned.items())
     command = "step train" if trained.recipe == "relearn" else f"train --recipe {trained.recipe}"
-    selection = (
-        note
-        or "Not recorded. The weights kept are those with the best macro-recall on the validation tweets."
-    )
+    relearned = trained.recipe == "relearn"
+    kept = "of the last step" if relearned else "with the best macro-recall on the validation tweets"
+    selection = note or f"Not recorded. The weights kept are those {kept}."
+    parent = f", from {trained.parent}" if trained.parent else ""
+    feedback = "Feedback is what users of the service said of its answers. The others are public\n"
     return f"""\
 # {version}
 
 {_RECIPES[trained.recipe]} It classifies English tweets as negative, neutral or positive.
-Made {now:%Y-%m-%d %H:%M} UTC with `python -m sentiment {command}`.
+Made {now:%Y-%m-%d %H:%M} UTC with `python -m sentiment {command}`{parent}.
 
 ## Use
 
@@ -72,7 +73,7 @@ Before int8, the float32 model had a macro-recall of {report.float_macro_recall:
 {data}
 {_describe("Validation", validation.fingerprint)}
 
-Public tweets written in the years those sets were collected, labelled by crowd
+{feedback if relearned else "Public "}tweets written in the years those sets were collected, labelled by crowd
 workers: they carry the topics, the language and the prejudices of that time.
 
 ## Settings

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from transformers import DistilBertForSequenceClassification
 
+from sentiment.manifest import read_manifest
 from sentiment.records import LABELS
 from sentiment.training.base import load_base
 from sentiment.training.batching import batches_per_epoch, epoch_order, pad, tokenise
@@ -48,15 +49,17 @@ def relearn(
 
     Raises:
         SettingsError: the champion has no encoder that can be trained.
+        InvalidModel: it has no manifest to tell checkpoints apart by.
         DataError: the checkpoint there is unreadable or of another run.
     """
     torch.manual_seed(settings.seed + group.rank)
     model, tokenizer = load_base(str(champion), max_tokens=settings.max_tokens, dropout=settings.dropout)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     run = _Run(model.to(group.device), tokenizer, mixture, settings, group)
-    identity = msgspec.json.encode([settings, mixture.digest, group.size]).decode()
+    identity = ""
     # Processes that go on from different steps would wait for each other for ever: only a run alone does.
     if checkpoints is not None and group.size == 1:
+        identity = msgspec.json.encode([settings, mixture.digest, read_manifest(champion)[1]]).decode()
         if state := load_checkpoint(checkpoints, identity):
             run.restore(state["run"])
     else:

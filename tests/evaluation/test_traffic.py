@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.evaluation.traffic import assumed_weights, confirmation_weights, traffic_weights
+from sentiment.evaluation.traffic import assumed_weights, confirmation_weights
 from sentiment.records import LABELS, Label
 
 PREDICTED = np.array([0, 0, 0, 1, 1, 2])
@@ -15,23 +15,22 @@ ERRORS = np.array([True, False, False, True, False, False])
 
 
 def test_a_confirmation_stands_for_what_was_right_of_its_class() -> None:
-    """101 called negative, one of them wrongly: two confirmations stand for 50 each."""
+    """11 called negative, one of them wrongly: two confirmations stand for 5 each."""
     counts: dict[Label, int] = {"negative": 11, "neutral": 9, "positive": 4}
-    weights = traffic_weights(PREDICTED, ERRORS, counts)
-    assert weights.tolist() == [1.0, 5.0, 5.0, 1.0, 8.0, 4.0]
+    assert confirmation_weights(PREDICTED, ERRORS, counts).tolist() == [5.0, 8.0, 4.0]
 
 
 def test_weights_are_capped_and_never_below_one() -> None:
     """Counts that are wrong or huge do not make one row speak for all, nor for nothing."""
     counts: dict[Label, int] = {"negative": 100_000, "neutral": 0}
-    weights = traffic_weights(PREDICTED, ERRORS, counts, cap=7.0)
-    assert weights.tolist() == [1.0, 7.0, 7.0, 1.0, 1.0, 1.0]
+    assert confirmation_weights(PREDICTED, ERRORS, counts, cap=7.0).tolist() == [7.0, 1.0, 1.0]
 
 
-def test_without_counts_every_row_weighs_one() -> None:
+def test_without_counts_or_confirmations_a_row_weighs_one() -> None:
     """Unknown is not zero."""
-    assert traffic_weights(PREDICTED, ERRORS, {}).tolist() == [1.0] * 6
-    assert traffic_weights(PREDICTED[:0], ERRORS[:0], {"negative": 5}).tolist() == []
+    assert confirmation_weights(PREDICTED, ERRORS, {}).tolist() == [1.0] * 3
+    assert confirmation_weights(PREDICTED[:0], ERRORS[:0], {"negative": 5}).tolist() == [1.0] * 3
+    assert confirmation_weights(PREDICTED[:1], ERRORS[:1], {"negative": 5}).tolist() == [1.0] * 3
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -42,7 +41,7 @@ def test_what_cannot_be_is_refused() -> None:
         (PREDICTED, ERRORS, {"negative": -1}),
     ):
         with pytest.raises(ValueError):
-            traffic_weights(*arguments)
+            confirmation_weights(*arguments)
     with pytest.raises(ValueError):
         confirmation_weights(PREDICTED, ERRORS, {}, cap=0.5)
 
@@ -59,8 +58,8 @@ def test_the_weights_add_up_to_all_predictions(
     predicted = np.repeat(np.arange(3), [a + b for a, b in zip(wrong, confirmed, strict=True)])
     errors = np.concatenate([np.arange(a + b) < a for a, b in zip(wrong, confirmed, strict=True)])
     counts = {label: wrong[i] + confirmed[i] + unseen[i] for i, label in enumerate(LABELS)}
-    weights = traffic_weights(predicted, errors, counts, cap=np.inf)
-    assert weights.sum() == pytest.approx(sum(counts.values()))
+    per_class = confirmation_weights(predicted, errors, counts, cap=np.inf)
+    assert errors.sum() + per_class[predicted[~errors]].sum() == pytest.approx(sum(counts.values()))
 
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.72, 0.95])

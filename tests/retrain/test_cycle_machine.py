@@ -3,7 +3,7 @@
 Real storage (Azurite), the real store, registry and state; ticks are killed after
 any storage or network call, run two at once, and lose their leases; jobs finish
 with every verdict, fail, vanish and are cancelled; the clock jumps; users are
-erased. RETRAIN_EXAMPLES=100 looks longer than `make test` does.
+erased, and outvoted. RETRAIN_EXAMPLES=100 looks longer than `make test` does.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ class CycleMachine(RuleBasedStateMachine):
         self.by_user: dict[str | None, set[str]] = {user: set() for user in USERS}
         self.erased: set[str] = set()
         self.learned: dict[str, int] = {}
+        #: Texts that a majority agrees on, and what others say of them.
+        self.agreed: list[str] = []
+        self.outvoted: set[str] = set()
         #: Cycles whose version was made the champion.
         self.promoted: set[int] = set()
         self.manifests: dict[int, bytes] = {}
@@ -94,6 +97,24 @@ class CycleMachine(RuleBasedStateMachine):
         self.world.erase(user)
         self.erased |= self.by_user[user]
         self.by_user[user] = set()
+
+    @rule(late=st.booleans())
+    def agree(self, late: bool) -> None:
+        """Two users say the same of a text, and somebody else (later) something else."""
+        text = f"agreed on {len(self.agreed)}"
+        for user in ("dora", "emil"):
+            self.given |= set(self.world.correct(user=user, text=text))
+        self.agreed.append(text)
+        if not late:
+            self.disagree(0)
+
+    @precondition(lambda self: self.agreed)
+    @rule(ago=st.integers(0, 9))
+    def disagree(self, ago: int) -> None:
+        text = self.agreed[-1 - ago % len(self.agreed)]
+        ids = self.world.correct(user="mallory", text=text, predicted="negative", corrected="neutral")
+        self.given |= set(ids)
+        self.outvoted |= set(ids)
 
     # --- ticks --------------------------------------------------------------
 
@@ -258,6 +279,7 @@ class CycleMachine(RuleBasedStateMachine):
     def nothing_is_lost_or_learned_twice(self) -> None:
         rows = {row["RowKey"]: row for row in self.world.rows_by_hand.list_entities()}
         waiting = {key[2:] for key in rows if key[:2] in ("p|", "r|")}
+        heard = {key[2:] for key in rows if key.startswith("l|")}
         assert {key[2:] for key in rows if key.startswith("c|")} == self.given
         for id in self.given:
             cycle = rows[f"c|{id}"].get("cycle")
@@ -268,6 +290,12 @@ class CycleMachine(RuleBasedStateMachine):
                 assert cycle in self.promoted, f"{id} was learned in cycle {cycle}, which was not promoted"
                 assert id in _ids(self.manifests[cycle]), f"{id} was not in cycle {cycle}"
             assert (id in waiting) == (cycle is None and id not in self.erased), f"{id} {cycle}"
+            assert (id in heard) == (cycle is not None and id not in self.erased), f"{id} {cycle}"
+
+    @invariant()
+    def who_was_outvoted_stays_so(self) -> None:
+        for cycle, manifest in self.manifests.items():
+            assert not self.outvoted & _ids(manifest), f"cycle {cycle} learns what was outvoted"
 
     def teardown(self) -> None:
         """Once nothing goes wrong any more, everything finds its end."""
@@ -300,7 +328,9 @@ class CycleMachine(RuleBasedStateMachine):
         self.job_does_its_work("promoted", True)
         world.tick()
         assert world.state().phase == "settled", world.ticks()[-1]
-        assert not world.pending()
+        self.manifests_never_change()
+        self.who_was_outvoted_stays_so()
+        assert world.pending() == self.outvoted
 
 
 def _ids(manifest: bytes) -> set[str]:

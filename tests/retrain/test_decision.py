@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.feedback.messages import iso
-from sentiment.retrain.decision import LONGEST_BACKOFF, backoff, decide, on_this_clock
+from sentiment.retrain.decision import LONGEST_BACKOFF, backoff, decide, on_this_clock, rolled_back
 from sentiment.retrain.records import State, TickCounts
 from sentiment.settings import RetrainPolicy
 
@@ -76,6 +76,19 @@ def _ended(phase: str, hours_ago: float, **members: Any) -> State:
             "200 accepted errors of 200, but none that refused cycle 3 did not know",
         ),
         (_ended("failed", 25, failures=1), _counts(200, new=0), True, "200 accepted"),
+        (
+            rolled_back(_ended("settled", 80, failures_before=2), _ago(hours=90)),
+            _counts(200),
+            False,
+            "cycle 3 was rolled back, 3 in a row have, which is followed by a wait of 96 hours",
+        ),
+        (rolled_back(_ended("settled", 80), _ago(hours=25)), _counts(200), True, "200 accepted"),
+        (
+            rolled_back(_ended("settled", 80), _ago(hours=25)),
+            _counts(200, new=0),
+            False,
+            "200 accepted errors of 200, but none that rolled back cycle 3 did not know",
+        ),
         (
             _ended("settled", -24 * 365),
             _counts(200),

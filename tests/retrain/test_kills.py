@@ -148,7 +148,7 @@ def _learn_under_fire(services: Services, environ: dict[str, str], tmp_path: Pat
     after = read_state(services.retrain_blobs)
     assert (after.phase, after.cycle) == ("settled", state.cycle)
     assert {one.id: one.cycle for one in services.corrections.all()} == dict.fromkeys(ids, state.cycle)
-    assert not list(services.corrections.voices())
+    assert all(voice.learned for voice in services.corrections.voices())
 
 
 def _command(action: str) -> list[str]:

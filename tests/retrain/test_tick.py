@@ -7,6 +7,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from sentiment.blobs import Blobs
 from sentiment.errors import (
     CycleConflict,
     PipelineRefused,
@@ -14,7 +15,9 @@ from sentiment.errors import (
     SettingsError,
     StoreUnavailable,
 )
+from sentiment.feedback.messages import iso
 from sentiment.retrain.tick import Parts, Retraining
+from sentiment.retrain.ticks import prune
 from tests.retrain.world import World
 
 
@@ -137,17 +140,97 @@ def test_what_a_rolled_back_version_had_learned_is_no_news(world: World) -> None
     ids = _started(world)
     version = world.finish("promoted")
     world.tick()
-    # As the watch does it.
-    world.registry.rollback(by="watch", reason="worse after all")
-    world.by_hand.upload_blob(f"refused/{version}.json", b"{}")
-    for row in list(world.rows_by_hand.list_entities()):
-        world.rows_by_hand.delete_entity(row["PartitionKey"], row["RowKey"])
-    world.numbers = 0
-    assert world.correct(6) == ids
+    world.roll_back(version)
+    assert world.pending() == set(ids)
     world.wait(hours=3)
-    assert "none that refused cycle 1 did not know" in world.tick().decision
+    assert "none that rolled back cycle 1 did not know" in world.tick().decision
     world.correct()
     assert world.tick().after == "running"
+
+
+def test_promotions_that_are_rolled_back_double_the_wait(world: World) -> None:
+    """From when they were rolled back, as failures do; one that is not ends that."""
+    _started(world)
+    for failure, hours in enumerate((2, 4, 8), start=1):
+        version = world.finish("promoted")
+        assert world.tick().after == "settled"
+        world.wait(hours=20)
+        world.roll_back(version)
+        world.correct()
+        said = world.tick().decision
+        assert f"cycle {failure} was rolled back" in said
+        assert f"is followed by a wait of {hours} hours" in said
+        world.wait(hours=hours - 0.1)
+        assert "not before" in world.tick().decision
+        world.wait(hours=0.2)
+        assert world.tick().after == "running"
+        assert world.state().failures == failure
+    world.finish("promoted")
+    world.tick()
+    world.wait(hours=3)
+    world.correct(6)
+    assert world.tick().after == "running"
+    assert world.state().failures == 0
+
+
+def test_predictions_are_counted_since_what_was_last_learned_and_kept(world: World) -> None:
+    """What a cycle that failed, or was rolled back, gave back is about the predictions before it too."""
+
+    def start() -> str:
+        world.wait(hours=3)
+        world.correct()
+        world.loop.start("to see")
+        return iso(world.now)
+
+    start()
+    world.finish("refused")
+    world.tick()
+    settled = start()
+    world.finish("promoted")
+    world.tick()
+    start()
+    world.finish("refused")
+    world.tick()
+    start()
+    version = world.finish("promoted")
+    world.tick()
+    world.roll_back(version)
+    kept = start()
+    world.finish("promoted")
+    world.tick()
+    start()
+    assert world.counted_since == ["", "", settled, settled, settled, kept]
+
+
+def test_with_a_manifest_that_is_gone_the_number_of_predictions_is_unknown(world: World) -> None:
+    """Nobody can tell what that cycle had learned from."""
+    world.correct()
+    world.loop.start("to see")
+    world.finish("refused")
+    world.tick()
+    world.by_hand.delete_blob("cycles/1/manifest.json")
+    record = world.loop.start("to see")
+    assert record.after == "running"
+    assert "cycles/1/manifest.json: is gone" in record.errors[0]
+    assert world.manifest().predictions == {}
+
+
+def test_records_of_ticks_are_kept_for_a_month(world: World) -> None:
+    """To the day; what is no record stays."""
+    blobs = Blobs(world.by_hand)
+    assert prune(blobs, world.now) == 0
+    world.tick()
+    world.wait(days=1)
+    world.tick()
+    blobs.create("ticks/read me", b"")
+    first, second, other = blobs.names("ticks/")
+    world.wait(days=29)
+    assert prune(blobs, world.now) == 0
+    world.wait(days=1)
+    assert prune(blobs, world.now) == 1
+    assert prune(blobs, world.now) == 0
+    assert blobs.names("ticks/") == [second, other]
+    assert first < second
 
 
 def test_failures_double_the_wait(world: World) -> None:

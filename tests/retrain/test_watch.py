@@ -257,7 +257,7 @@ class World:
         return self.registry.champion().champion.version
 
     def waiting(self) -> int:
-        return sum(1 for _ in self.services.corrections.voices())
+        return sum(not voice.learned for voice in self.services.corrections.voices())
 
 
 @pytest.fixture

@@ -18,12 +18,13 @@ from msgspec.structs import replace
 from localhost.azurite import Azurite
 from sentiment.blobs import Blobs
 from sentiment.errors import SentimentError
-from sentiment.feedback.messages import Pseudonyms
+from sentiment.feedback.messages import Pseudonyms, iso
 from sentiment.feedback.store import CorrectionStore
 from sentiment.feedback.tables import Table
 from sentiment.records import CorrectionMessage, Label
 from sentiment.registry import ModelRegistry
 from sentiment.retrain.records import CycleManifest, Outcome, State, TickRecord
+from sentiment.retrain.refusals import Refusal, refuse
 from sentiment.retrain.state import STATE, encode, read_state
 from sentiment.retrain.tick import Parts, Retraining
 from sentiment.settings import RetrainPolicy
@@ -55,6 +56,8 @@ class World:
         #: What was asked to be deployed, and what a deployment raises.
         self.deployments: list[Outcome] = []
         self.deploy_error: SentimentError | None = None
+        #: Since when predictions were counted.
+        self.counted_since: list[str] = []
         self.watched: Callable[[], str | None] = lambda: None
         self.policy = policy
         self.numbers = 0
@@ -87,10 +90,14 @@ class World:
                 jobs=self.workspace,
                 deploy=self._deploy,
                 watch=lambda: self.watched(),
-                predictions=lambda since: {"positive": 7},
+                predictions=self._predictions,
                 clock=lambda: self.now,
             )
         )
+
+    def _predictions(self, since: str) -> dict[Label, int]:
+        self.counted_since.append(since)
+        return {"positive": 7}
 
     def _deploy(self, outcome: Outcome) -> None:
         if self.deploy_error is not None:
@@ -138,6 +145,14 @@ class World:
             make_model_folder(self.folder / version, version)
         self.registry.publish(self.folder / version)
         self.registry.promote(version, by="test", reason=reason)
+
+    def roll_back(self, version: str) -> None:
+        """What the watch does to the champion of the latest cycle."""
+        self.registry.rollback(by="watch", reason="worse after all")
+        refusal = Refusal(version=version, reason="worse after all", at=iso(self.now), by="watch")
+        refuse(Blobs(self.by_hand), refusal)
+        for id in self.learned():
+            self.store.unlearn(id, self.state().cycle)
 
     def wait(self, **times: float) -> None:
         self.now += timedelta(**times)
@@ -211,7 +226,7 @@ class World:
         return {one.id: one.cycle for one in self.store.all() if one.erased_at is None}
 
     def pending(self) -> set[str]:
-        return {voice.id for voice in self.store.voices()}
+        return {voice.id for voice in self.store.voices() if not voice.learned}
 
     def put_state(self, **changes: Any) -> None:
         """Write into the state what a clock, or a person, has put there."""
