@@ -10,9 +10,9 @@ tweets of the old domain (forgetting).
 
     python -m benchmarks.loop --stream FILE --base FILE --old FILE --out build/loop
 
-The old tweets are dealt out in turn as the validation set (odd rows) and the
-golden set (even rows) of every cycle, so their figures are of tweets that chose
-temperatures and verdicts, though nothing was trained on them.
+Of the old tweets every fourth is in the validation set of every cycle and the others
+are the golden set, so their figures are of tweets that chose temperatures and
+verdicts, though nothing was trained on them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Point(Struct, frozen=True, kw_only=True):
 
 
 class Data(Struct, frozen=True):
-    """The files: the stream (with its end to measure on), the base set, the old domain and its two halves."""
+    """The files: the stream (with its end to measure on), the base set, the old domain and its two parts."""
 
     stream: LabelledTweets
     base: LabelledTweets
@@ -312,8 +312,8 @@ def main() -> int:
         stream=read_tweets(options.stream),
         base=read_tweets(options.base),
         old=old,
-        validation=list(range(1, len(old), 2)),
-        golden=list(range(0, len(old), 2)),
+        validation=[row for row in range(len(old)) if row % 4 == 0],
+        golden=[row for row in range(len(old)) if row % 4],
     )
     for scenario in SCENARIOS:
         if options.scenario in (None, scenario.name):

@@ -12,10 +12,9 @@ are left alone: `benchmarks.loop` measures there.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,37 +61,29 @@ def _with(**changes: Any) -> Relearning:
     return msgspec.structs.replace(_DEFAULT, **changes)
 
 
-#: The naive ones first: each that follows the default changes one thing of it.
+#: As one would do it without a second thought, on the new rows and some old ones.
+_PLAIN = _with(
+    learning_rate=5e-5,
+    replay=4000,
+    replay_weight=1.0,
+    traffic_weights=False,
+    logit_adjustment=0.0,
+    distillation=0.0,
+    kept=0.0,
+)
+
+#: The plain ones, the default, and what it is without each of its parts.
 VARIANTS = (
-    Variant(
-        "errors alone, unweighted",
-        _with(
-            traffic_weights=False,
-            logit_adjustment=0.0,
-            replay_class_weight_power=0.0,
-            distillation=0.0,
-            kept=0.0,
-        ),
-        confirming=0.0,
-    ),
-    Variant("errors alone, default recipe", _DEFAULT, confirming=0.0),
-    Variant(
-        "30 % confirmed, unweighted",
-        _with(
-            traffic_weights=False,
-            logit_adjustment=0.0,
-            replay_class_weight_power=0.0,
-            distillation=0.0,
-            kept=0.0,
-        ),
-    ),
-    Variant("30 % confirmed, default recipe", _DEFAULT),
-    Variant("... without traffic weights", _with(traffic_weights=False)),
-    Variant("... without balanced classes", _with(logit_adjustment=0.0)),
-    Variant("... without replay", _with(replay=0)),
-    Variant("... without distillation", _with(distillation=0.0)),
-    Variant("... without averaging with the champion", _with(kept=0.0)),
-    Variant("all confirmed, default recipe", _DEFAULT, confirming=1.0),
+    Variant("plain, errors alone", _PLAIN, confirming=0.0),
+    Variant("plain, 30 % confirmed", _PLAIN),
+    Variant("default, errors alone", _DEFAULT, confirming=0.0),
+    Variant("default, 30 % confirmed", _DEFAULT),
+    Variant("default, all confirmed", _DEFAULT, confirming=1.0),
+    Variant("30 %, without traffic weights", _with(traffic_weights=False)),
+    Variant("30 %, without logit adjustment", _with(logit_adjustment=0.0)),
+    Variant("30 %, without replay", _with(replay=0)),
+    Variant("30 %, replay with labels alone", _with(distillation=0.0)),
+    Variant("30 %, nothing kept of the champion", _with(kept=0.0)),
 )
 
 
@@ -120,8 +111,8 @@ def compare(
     variants: Sequence[Variant],
     seeds: int,
     corrections: int,
-) -> list[Outcome]:
-    """Train every variant with every seed and return what came of it, printing as it goes."""
+) -> Iterator[Outcome]:
+    """Train every variant with every seed and yield what came of each."""
     classifier = Classifier.load(model)
     answers = classifier.probabilities(stream.texts)
     predicted = answers.argmax(axis=1)
@@ -137,7 +128,6 @@ def compare(
     print(
         f"{corrections} corrections among the first {seen} tweets; judged on the next {new.stop - new.start}"
     )
-    outcomes = []
     for seed in range(1, seeds + 1):
         for variant in variants:
             started = time.perf_counter()
@@ -150,7 +140,7 @@ def compare(
                 trained, tokenizer = relearn(mixture, model, settings, group=group, report=_nothing)
             judged = [_answers(trained, tokenizer, texts) for texts in (stream.texts[new], old.texts)]
             labels = stream.labels[new]
-            outcome = Outcome(
+            yield Outcome(
                 variant=variant.name,
                 seed=seed,
                 confirming=variant.confirming,
@@ -165,9 +155,6 @@ def compare(
                 old_accuracy=_gain(_accuracy, judged[1], before[1], old.labels),
                 seconds=round(time.perf_counter() - started),
             )
-            outcomes.append(outcome)
-            print(_line(outcome), flush=True)
-    return outcomes
 
 
 def as_feedback(said: Sequence[Said], stream: LabelledTweets) -> Feedback:
@@ -240,7 +227,8 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="variants whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    outcomes = compare(
+    outcomes = []
+    for outcome in compare(
         options.model,
         read_tweets(options.stream),
         read_tweets(options.base),
@@ -248,11 +236,13 @@ def main() -> int:
         [variant for variant in VARIANTS if options.only in variant.name],
         options.seeds,
         options.corrections,
-    )
+    ):
+        print(_line(outcome), flush=True)
+        outcomes.append(outcome)
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_bytes(msgspec.json.format(msgspec.json.encode(outcomes), indent=2))
     print(f"\n{render(outcomes)}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(msgspec.to_builtins(outcomes), indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -106,11 +106,11 @@ class Relearning(Struct, frozen=True, kw_only=True):
     """
 
     seed: Seed = 1
-    epochs: Annotated[float, Meta(gt=0, description="passes over the feedback and the replay")] = 3.0
+    epochs: Annotated[float, Meta(gt=0, description="passes over the feedback and the replay")] = 2.0
     batch_size: BatchSize = 64
     learning_rate: Annotated[
         float, Meta(gt=0, description="peak for the last layer and the head; linear warm-up and decay")
-    ] = 5e-5
+    ] = 1.5e-4
     head_learning_rate_factor: Annotated[
         float, Meta(gt=0, description="the head learns so many times faster")
     ] = 1.0
@@ -129,12 +129,12 @@ class Relearning(Struct, frozen=True, kw_only=True):
     ] = 0.05
     replay: Annotated[
         int, Meta(ge=0, description="tweets of the base training set learned again beside the feedback")
-    ] = 4000
-    replay_weight: Annotated[float, Meta(ge=0, description="of a replayed tweet; an error weighs 1")] = 1.0
+    ] = 8000
+    replay_weight: Annotated[float, Meta(ge=0, description="of a replayed tweet; an error weighs 1")] = 2.0
     replay_class_weight_power: Annotated[
         float,
         Meta(ge=0, le=1, description="the same for the replay, by the base set's frequencies"),
-    ] = 0.5
+    ] = 0.0
     distillation: Annotated[
         float,
         Meta(
@@ -143,7 +143,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             description="share of the champion's own answer in the target of a replayed tweet "
             "(Li and Hoiem, 2016, learning without forgetting)",
         ),
-    ] = 0.5
+    ] = 1.0
     traffic_weights: Annotated[
         bool,
         Meta(
@@ -161,7 +161,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             "while feedback is trained on (Menon et al., 2021): 0 learns the frequencies, "
             "1 balances the classes",
         ),
-    ] = 1.0
+    ] = 1.5
     kept: Annotated[
         float,
         Meta(
@@ -170,7 +170,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             description="share of the champion in the average of its weights and the new ones "
             "(Wortsman et al., 2022, robust fine-tuning)",
         ),
-    ] = 0.0
+    ] = 0.2
     max_tokens: MaxTokens = 128
     precision: PrecisionField = "auto"
 

@@ -301,8 +301,10 @@ def test_a_server_killed_again_and_again_gets_there(
         before = len(workspace.noted)
         until(lambda before=before: len(workspace.noted) > before, "a sign of life")
         server.kill()
-    workspace.go.touch()
+    before = len(_waiting(workspace))
     killable()
+    until(lambda: len(_waiting(workspace)) > before, "the second step, for the last time")
+    workspace.go.touch()
     until(lambda: JobFolders(workspace.jobs).read()[0].status == "Completed", "the job's end")
     assert workspace.noted.count("done") == 1
     assert not any(_alive(process_id) for process_id in _waiting(workspace))
