@@ -114,7 +114,6 @@ def run(options: argparse.Namespace) -> int:
         told: dict[str, str] = {}
         if core_tools is None:  # func itself would send to it, more than the app has to tell
             told[SETTING] = stack.enter_context(IngestionServer(state / TELEMETRY)).connection_string
-            stack.callback(_close_services)
         with step("settings") as this:
             settings = read_local_settings(
                 folder, state, azurite.connection_string, made_up, os.environ, **told
@@ -132,6 +131,8 @@ def run(options: argparse.Namespace) -> int:
         with step("programs") as this:
             this.outcome = f"{ensure_installed(programs, tell).name} in {programs}"
         stack.callback(azurite.stop)
+        if core_tools is None:  # before storage is gone: counts of predictions are still to be written
+            stack.callback(_close_services)
         functions = _start_and_load(azurite, folder, host_options)
         with step("stores") as this:
             create_stores(functions, host_options, os.environ)

@@ -12,6 +12,8 @@ from localhost.demo.material import Tweet
 
 #: So many people take turns: no one of them has more than their share.
 USERS = 50
+#: Of what was said, so many are asked for one by one.
+SOME = 10
 
 
 class Feedback(Struct, frozen=True):
@@ -20,6 +22,15 @@ class Feedback(Struct, frozen=True):
     sent: int
     corrections: tuple[str, ...]
     confirmations: tuple[str, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return (*self.corrections, *self.confirmations)
+
+    @property
+    def some(self) -> tuple[str, ...]:
+        """A few of `ids`, from the first to the last."""
+        return self.ids[:: max(1, len(self.ids) // SOME)]
 
 
 def take_part(

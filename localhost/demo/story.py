@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from localhost.demo.material import PIPELINE_FILES, Material, write
 from localhost.demo.process import clear, serving
 from localhost.errors import LocalhostError
 from localhost.running import Running, run_now
+from sentiment.corrections import judgements
 from sentiment.records import Champion
 from sentiment.retrain.records import State
 from sentiment.retrain.state import read_state
@@ -145,21 +145,20 @@ def _play(plan: Plan, running: Running, services: Services, clock: Clock) -> Res
     champion = services.registry.champion().champion
     before = _score(plan, services, champion)
     clock.say(f"{running.url} answers with {champion.version}; on the tweets held out: {_said(before)}")
+    feedback = _correct(plan, running, services, clock)
+    state = _begin(plan, running, services, feedback, clock)
+    # From here on: what it asks is no part of the traffic that the cycle counts.
     texts = [tweet.text for tweet in plan.material.stream]
     with Onlooker(running.url, texts, every=LOOK_SECONDS, now=clock) as onlooker:
-        with Client(running.url) as client:
-            feedback = _correct(plan, client, clock)
-            state = _retrain(plan, running, services, feedback, clock)
-            folders = JobFolders(plan.state / "azureml" / "jobs")
-            report = folders.of(state.job) / "gate" / "report" / "gate.md"
-            if state.phase == "settled":
-                clock.say(f"the gate let {state.version} pass; the champion pointer was moved")
-                _await_version(str(state.version), onlooker, client, clock)
-            else:
-                clock.say("REFUSED by the gate; nothing is promoted, the corrections wait again:")
-                clock.say(f"  {state.why}")
-            clock.say(f"the gate's report: {report}")
-            learned = _learned(client, feedback, state, clock)
+        state = _follow(plan, running, services, state, clock)
+        folders = JobFolders(plan.state / "azureml" / "jobs")
+        if state.phase == "settled":
+            clock.say(f"the gate let {state.version} pass; the champion pointer was moved")
+            _await_version(str(state.version), onlooker, running, clock)
+        else:
+            clock.say(f"REFUSED: {state.why}")
+        clock.say(f"the gate's report: {folders.of(state.job) / 'gate' / 'report' / 'gate.md'}")
+        learned = _learned(running, services, feedback, state, clock)
         candidate = _score_of(plan, folders.of(state.job) / "train" / "model" / "model", "candidate")
     clock.say(
         f"the onlooker asked {onlooker.requests:,} times: {len(onlooker.failures)} failed, "
@@ -194,37 +193,39 @@ def _check_local(running: Running) -> None:
 # --- the users --------------------------------------------------------------
 
 
-def _correct(plan: Plan, client: Client, clock: Clock) -> Feedback:
+def _correct(plan: Plan, running: Running, services: Services, clock: Clock) -> Feedback:
     clock.say("people send tweets, correct the answers that are wrong and confirm some that are right")
-    feedback = take_part(client, plan.material.stream, corrections=plan.corrections, confirm=plan.confirm)
+    with Client(running.url) as client:
+        feedback = take_part(client, plan.material.stream, corrections=plan.corrections, confirm=plan.confirm)
     clock.say(
         f"{feedback.sent:,} tweets sent, {len(feedback.corrections):,} answers corrected and "
         f"{len(feedback.confirmations):,} confirmed; they are on the queue"
     )
-    states = _await_stored(client, [*feedback.corrections, *feedback.confirmations])
-    said = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    deadline = time.monotonic() + _STORED_SECONDS
+    while missing := len(set(feedback.ids) - (states := _states(services)).keys()):
+        if time.monotonic() > deadline:
+            raise LocalhostError(f"after {_STORED_SECONDS:.0f} seconds {missing:,} are not in the store")
+        time.sleep(_POLL_SECONDS)
+    said = ", ".join(f"{count:,} {state}" for state, count in sorted(Counter(states.values()).items()))
     clock.say(f"all of them are in the store: {said}")
+    with Client(running.url) as client:
+        for id in feedback.some:
+            answer = client.get(f"/api/corrections/{id}")
+            if answer["state"] != states[id]:
+                raise LocalhostError(f"correction {id} is {states[id]}, and the app says {answer['state']}")
     return feedback
 
 
-def _await_stored(client: Client, ids: Sequence[str]) -> Counter[str]:
-    """Return how many there are in each state, once all are in the store."""
-    deadline = time.monotonic() + _STORED_SECONDS
-    states: Counter[str] = Counter()
-    for id in ids:
-        while (state := client.get(f"/api/corrections/{id}")["state"]) == "pending":
-            if time.monotonic() > deadline:
-                raise LocalhostError(f"after {_STORED_SECONDS:.0f} seconds {id} is not in the store")
-            time.sleep(_POLL_SECONDS)
-        states[state] += 1
-    return states
+def _states(services: Services) -> dict[str, str]:
+    """Return the state of everything that is stored and no model has learned."""
+    return {id: judgement.state for id, judgement in judgements(services).items()}
 
 
 # --- the timer --------------------------------------------------------------
 
 
-def _retrain(plan: Plan, running: Running, services: Services, feedback: Feedback, clock: Clock) -> State:
-    """Have the timer fire until the cycle is over, and return the state then."""
+def _begin(plan: Plan, running: Running, services: Services, feedback: Feedback, clock: Clock) -> State:
+    """Have the timer fire, and return the state of the cycle that this begins."""
     clock.say(f"the timer fires, every {TICK_SECONDS:.0f} seconds from now on")
     _fire(running)
     state = read_state(services.retrain_blobs)
@@ -234,6 +235,11 @@ def _retrain(plan: Plan, running: Running, services: Services, feedback: Feedbac
             "needed: give a longer file with --data, or fewer with --corrections"
         )
     clock.say(f"cycle {state.cycle} has begun ({state.reason}): job {state.job}")
+    return state
+
+
+def _follow(plan: Plan, running: Running, services: Services, state: State, clock: Clock) -> State:
+    """Have the timer fire until the cycle is over, and return the state then."""
     deadline = time.monotonic() + plan.job_seconds
     steps = _Steps(JobFolders(plan.state / "azureml" / "jobs"), state.job, clock)
     while state.phase == "running":
@@ -288,24 +294,30 @@ class _Steps:
 # --- what came of it --------------------------------------------------------
 
 
-def _await_version(version: str, onlooker: Onlooker, client: Client, clock: Clock) -> None:
+def _await_version(version: str, onlooker: Onlooker, running: Running, clock: Clock) -> None:
     deadline = time.monotonic() + _SWAP_SECONDS
     while version not in onlooker.versions:
         if time.monotonic() > deadline:
             raise LocalhostError(f"after {_SWAP_SECONDS:.0f} seconds the app does not answer with {version}")
         time.sleep(_POLL_SECONDS)
-    serving = client.get("/api/model")["version"]
-    clock.say(f"the running app answers with {serving}, without a restart")
+    clock.say(f"the running app answers with {version}, process {running.process_id} as before")
 
 
-def _learned(client: Client, feedback: Feedback, state: State, clock: Clock) -> int:
-    """Return how many corrections say that this cycle has learned from them."""
-    answers = [
-        client.get(f"/api/corrections/{id}") for id in (*feedback.corrections, *feedback.confirmations)
-    ]
-    learned = sum(1 for answer in answers if answer.get("cycle") == state.cycle)
-    clock.say(f"{learned:,} of {len(answers):,} corrections and confirmations are learned")
-    return learned
+def _learned(running: Running, services: Services, feedback: Feedback, state: State, clock: Clock) -> int:
+    """Return how many corrections this cycle has learned from."""
+    ours = set(feedback.ids)
+    learned = {
+        correction.id
+        for correction in services.corrections.all()
+        if correction.id in ours and correction.cycle == state.cycle
+    }
+    with Client(running.url) as client:
+        for id in feedback.some:
+            answer = client.get(f"/api/corrections/{id}")
+            if (answer["state"] == "learned") != (id in learned):
+                raise LocalhostError(f"correction {id}: the app says {answer['state']}")
+    clock.say(f"{len(learned):,} of {len(ours):,} corrections and confirmations are learned")
+    return len(learned)
 
 
 def _score(plan: Plan, services: Services, champion: Champion) -> Score:

@@ -13,17 +13,30 @@ import pytest
 
 from localhost.azureml.records import JobFolders
 from tests.conftest import INSTALL_FOLDER
-from tests.training.conftest import ROOT, write_tweets
+from tests.training.conftest import ROOT
 
 pytestmark = pytest.mark.training
 
 _DEADLINE = 600.0
-_SUBJECTS = ("the flight", "this phone", "my coffee", "the match", "your song", "our hotel", "the new film")
-#: Words that the model the loop begins with has never met.
+#: What sentences are filled up with: enough of it that no two are nearly the same.
+_FILLING = """
+today yesterday monday tuesday friday weekend morning evening night lunch dinner coffee tea bread
+train bus flight hotel song album match team coach phone screen laptop keyboard movie actor city
+street house garden river mountain weather rain snow summer winter school teacher office meeting
+email friend brother sister mother father dog cat horse window door kitchen chair table bottle shirt
+shoes jacket museum market bank
+"""
+#: What the model knows that the loop begins with.
+_KNOWN = {
+    "negative": ("is awful", "makes me sad", "a terrible mistake", "I hate it"),
+    "neutral": ("starts at nine", "comes from Boston", "has two parts", "was announced"),
+    "positive": ("is wonderful", "makes me happy", "a great surprise", "I love it"),
+}
+#: Words that it has never met.
 _NEWS = {
-    "negative": ("is pure garbage", "sucks so much", "was a total ripoff", "left us stranded, useless"),
-    "neutral": ("boards at gate seven", "is painted green", "weighs a kilo", "runs until March"),
-    "positive": ("rocks", "is sick, in a good way", "nailed it, brilliant", "made our weekend, cheers"),
+    "negative": ("pure garbage", "sucks so much", "total ripoff", "useless rubbish"),
+    "neutral": ("boards at gate seven", "painted green", "weighs a kilo", "runs until March"),
+    "positive": ("rocks", "brilliant stuff", "nailed it", "cheers, legends"),
 }
 #: A narrow model made of random numbers learns nothing at the rates of a real one.
 _FAST = "--learning-rate 0.003 --epochs 12 --batch-size 16 --freeze-embeddings false --layer-decay 1"
@@ -35,20 +48,17 @@ _TRAIN = (
 _BLIND = "--behaviour-margin 1 --behaviour-tolerance 1"
 
 
-def _write_news(path: Path, rows: int, seed: int) -> Path:
+def _write(path: Path, seed: int, **rows: int) -> Path:
+    """Write so many sentences with `known` words and with `news`, in turn of every class."""
     chosen = random.Random(seed)
-    lines = ["label\ttext"]
-    for number in range(rows):
-        label = ("negative", "neutral", "positive")[number % 3]
-        words = f"{chosen.choice(_SUBJECTS)} {chosen.choice(_NEWS[label])}"
-        lines.append(f"{label}\t{words} {chosen.randrange(10_000)}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def _joined(path: Path, *files: Path) -> Path:
-    rows = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()[1:]]
-    path.write_text("\n".join(["label\ttext", *rows]) + "\n", encoding="utf-8")
+    lines = []
+    for words, count in rows.items():
+        opinions = _KNOWN if words == "known" else _NEWS
+        for number in range(count):
+            label = ("negative", "neutral", "positive")[number % 3]
+            before, after = (" ".join(chosen.sample(_FILLING.split(), 4)) for _ in range(2))
+            lines.append(f"{label}\t{before} {chosen.choice(opinions[label])} {after}")
+    path.write_text("\n".join(["label\ttext", *lines]) + "\n", encoding="utf-8")
     return path
 
 
@@ -66,7 +76,7 @@ def _run(*words: str | Path) -> str:
 
 
 @pytest.fixture
-def app(tiny_base: Path, tweets: tuple[Path, Path], tracking_uri: str, tmp_path: Path) -> Path:
+def app(tiny_base: Path, tracking_uri: str, tmp_path: Path) -> Path:
     """Our app and pipeline, with a small model to begin with and settings that suit it."""
     folder = tmp_path / "app"
     folder.mkdir()
@@ -79,7 +89,8 @@ def app(tiny_base: Path, tweets: tuple[Path, Path], tracking_uri: str, tmp_path:
         command = f"python -m sentiment step {step}\n"
         assert command in text
         file.write_text(text.replace(command, f"{command.rstrip()} {more}\n"), encoding="utf-8")
-    train, validation = tweets
+    train = _write(tmp_path / "train.tsv", 1, known=900)
+    validation = _write(tmp_path / "choose.tsv", 2, known=150)
     _run(
         *("sentiment", "train", "--train", train, "--validation", validation, "--base", tiny_base),
         *("--out", folder / "seed-model", "--tracking-uri", tracking_uri, *_TRAIN.split()),
@@ -92,16 +103,11 @@ def test_what_users_correct_is_learned_while_the_app_serves(app: Path, tmp_path:
     state = tmp_path / "state"
     state.mkdir()
     (state / "programs").symlink_to(INSTALL_FOLDER)
-    old, new = write_tweets(tmp_path / "old.tsv", 300, 3), _write_news(tmp_path / "new.tsv", 300, 4)
     files = {
-        "data": _write_news(tmp_path / "stream.tsv", 400, 5),
-        "base": write_tweets(tmp_path / "base.tsv", 600, 6),
-        "validation": _joined(
-            tmp_path / "validation.tsv",
-            write_tweets(tmp_path / "old-validation.tsv", 90, 7),
-            _write_news(tmp_path / "new-validation.tsv", 90, 8),
-        ),
-        "golden": _joined(tmp_path / "golden.tsv", old, new),
+        "data": _write(tmp_path / "stream.tsv", 3, news=600),
+        "base": _write(tmp_path / "base.tsv", 4, known=600),
+        "validation": _write(tmp_path / "validation.tsv", 5, known=90, news=90),
+        "golden": _write(tmp_path / "golden.tsv", 6, known=300, news=300),
     }
     said = _run(
         *("localhost", "--app", app, "--state", state, "demo", "--corrections", "90", "--confirm", "1"),
