@@ -13,8 +13,8 @@ from localhost.errors import LocalhostError
 
 #: Below the state folder: that of the demonstration, emptied when it begins.
 FOLDER = "demo"
-#: Of 300 corrections a fifth is held out. With a third of the right answers confirmed, that is too
-#: little for the gate to be sure of an improvement of three points, and it refuses; with all of them it is not.
+#: A fifth of what is said is held out. Where people confirm a third of what was right, 300 corrections
+#: are too little for the gate to be sure of three points, and it refuses; where they confirm all, it is sure.
 CORRECTIONS, CONFIRM = 300, 1.0
 
 
