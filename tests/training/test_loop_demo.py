@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,9 @@ def test_what_users_correct_is_learned_while_the_app_serves(app: Path, tmp_path:
     assert "90 answers corrected" in said
     assert "the running app answers with relearn-" in said
     assert "0 failed" in said
+    learned = re.search(r"(\d+) of (\d+) corrections and confirmations are learned", said)
+    assert learned is not None
+    assert learned[1] == learned[2]
     (job,) = JobFolders(state / "demo" / "azureml" / "jobs").read()
     assert job.status == "Completed"
     assert {step.runs for step in job.steps.values()} == {1}
