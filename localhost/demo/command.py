@@ -82,7 +82,7 @@ def describe(result: Result, state: Path) -> list[str]:
     """Return what a person is told at the end."""
     lines = [
         "",
-        f"{'on tweets held out':<28}{'accuracy':>10}{'macro-recall':>14}",
+        f"{'on tweets held out':<46}{'accuracy':>10}{'macro-recall':>14}",
         _row(f"before: {result.before.version}", result.before),
     ]
     if result.verdict == "promoted":
@@ -114,7 +114,7 @@ def describe(result: Result, state: Path) -> list[str]:
 
 
 def _row(name: str, score: Score) -> str:
-    return f"{name:<28}{score.accuracy:>10.1%}{score.macro_recall:>14.1%}"
+    return f"{name:<46}{score.accuracy:>10.1%}{score.macro_recall:>14.1%}"
 
 
 def _count(text: str) -> int:
