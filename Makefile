@@ -13,7 +13,7 @@ SHELL       := /bin/bash
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 BRIEFLY := sed -u -n -e 's/^Collecting \([^ ]*\).*/  \1/p' -e 's/^Installing collected packages.*/  unpacking/p'
 
-.PHONY: run test test-training test-browser check bench clean
+.PHONY: run loop-demo test test-training test-browser check bench clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/localhost.stamp
@@ -21,6 +21,11 @@ run: $(VENV)/localhost.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m "not training and not browser" $(ARGS)
+
+# The whole loop on this machine: people correct, a model is retrained, judged and promoted.
+# DATA=FILE plays it on tweets of your own (label, text). Installs torch, transformers and MLflow first.
+loop-demo: $(VENV)/localhost.stamp $(VENV)/train.stamp
+	@exec $(BIN)/python -m localhost demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 # Heavy: installs torch, transformers and MLflow first.
 test-training: $(VENV)/dev.stamp $(VENV)/train.stamp

@@ -1,4 +1,5 @@
-"""The commands: run the app, `tick` one of its timers, see its `events` and `jobs`, `reset` its storage."""
+"""The commands: run the app, `tick` one of its timers, see its `events` and `jobs`, `reset` its storage,
+play a `demo` of the whole loop."""
 
 from __future__ import annotations
 
@@ -12,8 +13,6 @@ import shutil
 import signal
 import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,6 +27,8 @@ from localhost.azureml.server import AzureMLServer
 from localhost.azurite import Azurite, ensure_installed, explained_disk_errors
 from localhost.console import LOG_FILE, describe, say, step, tell, write_logs
 from localhost.core_tools import find_core_tools, run_core_tools
+from localhost.demo.command import add as add_demo
+from localhost.demo.command import demo
 from localhost.errors import LocalhostError
 from localhost.functions import Function
 from localhost.host import Host, bind
@@ -37,7 +38,7 @@ from localhost.ingestion import SETTING, IngestionServer, describe_event, read_e
 from localhost.loading import load_functions
 from localhost.local_settings import Secrets, read_local_settings, read_secrets, shared_settings
 from localhost.provisioning import create_stores, ensure_champion
-from localhost.running import announced, find_running, only_one
+from localhost.running import Running, announced, find_running, only_one, run_now
 from localhost.tweets import data_file, fetch_tweets
 from sentiment.errors import SentimentError
 
@@ -55,7 +56,6 @@ DATA = "data"
 MLFLOW = "mlflow.db"
 #: Below an app's folder: what a job runs.
 PIPELINE = Path("azureml") / "pipeline.yml"
-_TICK_SECONDS = 3600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return jobs(options.state, options.name, options.log)
             case "reset":
                 return reset(options.state)
+            case "demo":
+                return demo(options, options.state / DATA)
             case _:
                 return run(options)
     except KeyboardInterrupt:
@@ -112,7 +114,6 @@ def run(options: argparse.Namespace) -> int:
         told: dict[str, str] = {}
         if core_tools is None:  # func itself would send to it, more than the app has to tell
             told[SETTING] = stack.enter_context(IngestionServer(state / TELEMETRY)).connection_string
-            stack.callback(_close_services)
         with step("settings") as this:
             settings = read_local_settings(
                 folder, state, azurite.connection_string, made_up, os.environ, **told
@@ -130,6 +131,8 @@ def run(options: argparse.Namespace) -> int:
         with step("programs") as this:
             this.outcome = f"{ensure_installed(programs, tell).name} in {programs}"
         stack.callback(azurite.stop)
+        if core_tools is None:  # before storage is gone: counts of predictions are still to be written
+            stack.callback(_close_services)
         functions = _start_and_load(azurite, folder, host_options)
         with step("stores") as this:
             create_stores(functions, host_options, os.environ)
@@ -147,33 +150,8 @@ def run(options: argparse.Namespace) -> int:
 
 def tick(state: Path, name: str) -> int:
     """Run a timer or queue function of the running host now, and wait for it to finish."""
-    running = find_running(state)
-    if running is None:
-        raise LocalhostError("the app is not running here: start it first, `python -m localhost`")
-    request = urllib.request.Request(
-        f"{running.url}/admin/functions/{name}",
-        data=b'{"input": ""}',
-        headers={
-            "Content-Type": "application/json",
-            "Prefer": "wait",
-            "x-functions-key": running.master_key,
-        },
-    )
-    # Never through a proxy: it is this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=_TICK_SECONDS) as answer:
-            say(f"{name} has run." if answer.status == 200 else f"{name} was started.")
-        return 0
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read()
-        try:
-            raise LocalhostError(json.loads(said)["error"]) from error
-        except (ValueError, KeyError):
-            raise LocalhostError(f"the host answered {error.code}") from error
-    except OSError as error:
-        raise LocalhostError(f"the host does not answer at {running.url}: {error}") from error
+    say(f"{name} has run." if run_now(_running(state), name) else f"{name} was started.")
+    return 0
 
 
 def events(state: Path, as_json: bool) -> int:
@@ -207,10 +185,7 @@ def jobs(state: Path, name: str | None, log: str | None) -> int:
 
 def env(state: Path) -> int:
     """Print, for a shell, the settings with which another program works on the running app's storage."""
-    running = find_running(state)
-    if running is None:
-        raise LocalhostError("the app is not running here: start it first, `python -m localhost`")
-    for name, value in sorted(running.settings.items()):
+    for name, value in sorted(_running(state).settings.items()):
         say(f"export {name}={shlex.quote(value)}")
     return 0
 
@@ -223,6 +198,13 @@ def reset(state: Path) -> int:
         (state / MLFLOW).unlink(missing_ok=True)
     say("Storage is empty: the next start publishes the seed model again.")
     return 0
+
+
+def _running(state: Path) -> Running:
+    running = find_running(state)
+    if running is None:
+        raise LocalhostError("the app is not running here: start it first, `python -m localhost`")
+    return running
 
 
 def _start_and_load(azurite: Azurite, folder: Path, options: HostOptions) -> list[Function]:
@@ -375,4 +357,5 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     jobs_parser.add_argument("--log", metavar="STEP", help="print what this step of it wrote")
     commands.add_parser("env", help='print the app\'s storage and keys for a shell: eval "$(... env)"')
     commands.add_parser("reset", help="empty the emulator's storage")
+    add_demo(commands)
     return parser.parse_args(arguments)

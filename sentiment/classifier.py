@@ -80,14 +80,15 @@ class Classifier:
             tokenizer = Tokenizer.from_file(str(folder / manifest.TOKENIZER))
         except Exception as error:  # tokenizers raises bare Exception
             raise InvalidModel(folder, manifest.TOKENIZER, f"is no tokenizer: {error}") from error
-        if tokenizer.truncation is None:
+        truncation = tokenizer.truncation
+        if truncation is None:
             raise InvalidModel(folder, manifest.TOKENIZER, "does not say how many tokens the model reads")
         tokenizer.no_padding()
         threads = threads or os.cpu_count() or 1
         one_core = open_session(folder)
         all_cores = one_core if threads == 1 else open_session(folder, threads)
         classifier = cls(record.version, tokenizer, (all_cores, one_core), columns, threads)
-        classifier._check(folder)
+        classifier._check(folder, truncation["max_length"])
         return classifier
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
@@ -112,19 +113,24 @@ class Classifier:
         """Return what the graph is fed for each of `texts`."""
         return [_feed(encoding) for encoding in self._encode(texts)]
 
-    def _check(self, folder: Path) -> None:
-        """Answer once: a graph that loads may still not run, or answer with no probabilities.
+    def _check(self, folder: Path, max_tokens: int) -> None:
+        """Answer a short text and one of full length: a graph that loads may still not run.
 
-        It also warms the session up, so that the first caller does not pay for it.
+        It may lack positions for all the tokens that its tokenizer lets through, or
+        answer with no probabilities. It also warms the session up, so that the first
+        caller does not pay for it.
         """
         try:
-            row = self.probabilities(["ready"])[0]
+            rows = self.probabilities(["ready", "ready " * max_tokens])
         except Exception as error:  # onnxruntime's exceptions share no base class but this one
             raise InvalidModel(folder, manifest.ONNX, f"cannot be run: {error}") from error
-        if not (np.isfinite(row).all() and (row >= 0).all() and abs(float(row.sum()) - 1) < _SUM_TOLERANCE):
-            raise InvalidModel(
-                folder, manifest.ONNX, f"answers with {row.tolist()}, which are no probabilities"
-            )
+        for row in rows:
+            if not (
+                np.isfinite(row).all() and (row >= 0).all() and abs(float(row.sum()) - 1) < _SUM_TOLERANCE
+            ):
+                raise InvalidModel(
+                    folder, manifest.ONNX, f"answers with {row.tolist()}, which are no probabilities"
+                )
 
     def _encode(self, texts: Sequence[str]) -> list[Encoding]:
         if len(texts) == 1:

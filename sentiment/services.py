@@ -213,12 +213,10 @@ class Services:
         with self._lock:
             if self._pipelines is None and settings.azureml is not None:
                 _quieten_sdk()
-                account = settings.storage_account
                 self._pipelines = Pipelines(
                     settings.azureml,
                     None if settings.azureml.token is not None else self._credential(),
-                    inputs={"deploy_mode": settings.deploy_mode}
-                    | ({} if account is None else {"storage_account": account}),
+                    inputs=settings.pipeline_inputs,
                 )
                 self._clients.append(self._pipelines)
             return self._pipelines

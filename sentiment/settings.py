@@ -129,6 +129,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             (urlsplit(self.blob_service_uri).hostname or "").split(".")[0] if self.blob_service_uri else None
         )
 
+    @property
+    def pipeline_inputs(self) -> dict[str, str]:
+        """What every job of the pipeline is given: on its cluster it sees none of these settings."""
+        containers = {"model_container": self.model_container, "retrain_container": self.retrain_container}
+        return {
+            "deploy_mode": self.deploy_mode,
+            **({} if self.storage_account is None else {"storage_account": self.storage_account}),
+            **{name: value for name, value in containers.items() if value != _CONTAINERS[name]},
+        }
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read the settings from `environ` (usually `os.environ`).
@@ -160,7 +170,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             or _beside(blob_service_uri, "queue"),
             table_service_uri=environ.get("AzureWebJobsStorage__tableServiceUri")
             or _beside(blob_service_uri, "table"),
-            model_container=environ.get("MODEL_CONTAINER") or "models",
+            model_container=environ.get("MODEL_CONTAINER") or _CONTAINERS["model_container"],
             model_refresh_seconds=_read(environ, "MODEL_REFRESH_SECONDS", "30", _positive_number),
             model_cache_folder=_read(
                 environ, "MODEL_CACHE_FOLDER", str(Path(tempfile.gettempdir()) / "sentiment-models"), Path
@@ -176,7 +186,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             feedback_user_cap=_read(environ, "FEEDBACK_USER_CAP", "0.2", _share),
             feedback_retention_days=_read(environ, "FEEDBACK_RETENTION_DAYS", "365", _days),
             sample_predictions=_read(environ, "SAMPLE_PREDICTIONS", "0", _part),
-            retrain_container=environ.get("RETRAIN_CONTAINER") or "retrain",
+            retrain_container=environ.get("RETRAIN_CONTAINER") or _CONTAINERS["retrain_container"],
             retrain=RetrainPolicy(
                 threshold=_read(environ, "RETRAIN_THRESHOLD", "200", _positive_count),
                 max_age_days=_read(environ, "RETRAIN_MAX_AGE_DAYS", "7", _long_days),
@@ -202,6 +212,7 @@ DEVELOPMENT_STORAGE = (
     "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
 )
 
+_CONTAINERS = {"model_container": "models", "retrain_container": "retrain"}
 _DEPLOY_MODES: tuple[Literal["direct", "github", "devops"], ...] = ("direct", "github", "devops")
 _REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
 _SHORTEST_KEY = 16

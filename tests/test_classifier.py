@@ -9,7 +9,7 @@ from threading import Thread
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from sentiment.classifier import Classifier
 from sentiment.errors import InvalidModel
@@ -129,6 +129,31 @@ def test_an_unreadable_file_is_named_even_if_vouched_for(folder: Path, file: str
     (folder / file).write_bytes(content)
     seal(folder, "broken")
     _refused(folder, file)
+
+
+def test_a_model_that_cannot_read_its_full_length_is_refused(folder: Path) -> None:
+    """One with fewer positions than its tokenizer lets tokens through would fail on long tweets only."""
+    model = onnx.load(folder / ONNX)
+    output = model.graph.output[0].name
+    last = next(node for node in model.graph.node if output in node.output)
+    last.output[list(last.output).index(output)] = "unplaced"
+    for name, value in (
+        ("positions", np.zeros((LENGTH // 2, 3), np.float32)),
+        ("one", np.array(1, np.int64)),
+    ):
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", [model.graph.input[0].name], ["sizes"]),
+            helper.make_node("Gather", ["sizes", "one"], ["count"]),
+            helper.make_node("Sub", ["count", "one"], ["furthest"]),
+            helper.make_node("Gather", ["positions", "furthest"], ["position"]),
+            helper.make_node("Add", ["unplaced", "position"], [output]),
+        ]
+    )
+    onnx.save(model, folder / ONNX)
+    seal(folder, "short")
+    assert "cannot be run" in str(_refused(folder, ONNX))
 
 
 def test_a_model_that_answers_with_no_probabilities_is_refused(folder: Path) -> None:

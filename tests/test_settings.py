@@ -235,6 +235,19 @@ def test_the_account_that_an_identity_signs_in_to_is_known_by_name() -> None:
     assert Settings.from_env(GOOD).storage_account is None
 
 
+def test_the_pipeline_is_told_what_is_not_as_usual() -> None:
+    """Its steps run on a cluster that sees none of the app's settings."""
+    usual = Settings.from_env({"AzureWebJobsStorage__accountName": "tweets"})
+    assert usual.pipeline_inputs == {"deploy_mode": "direct", "storage_account": "tweets"}
+    containers = {"MODEL_CONTAINER": "ours", "RETRAIN_CONTAINER": "loop"}
+    local = Settings.from_env({"AzureWebJobsStorage": "UseDevelopmentStorage=true", **containers})
+    assert local.pipeline_inputs == {
+        "deploy_mode": "direct",
+        "model_container": "ours",
+        "retrain_container": "loop",
+    }
+
+
 def test_a_secret_never_shows_up_in_a_message() -> None:
     """Messages end up in logs."""
     with pytest.raises(SettingsError) as caught:

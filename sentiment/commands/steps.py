@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,12 @@ if TYPE_CHECKING:
     from sentiment.services import Services
 
 _MODES = ("direct", "github", "devops")
-_ACCOUNT = "AzureWebJobsStorage__accountName"
+#: Options -> the settings that they stand for: on a cluster there is no app's environment.
+_SETTINGS = {
+    "storage_account": "AzureWebJobsStorage__accountName",
+    "model_container": "MODEL_CONTAINER",
+    "retrain_container": "RETRAIN_CONTAINER",
+}
 _TRACKING = "MLFLOW_TRACKING_URI"
 
 
@@ -173,16 +177,14 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_account(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--storage-account", metavar="NAME", help=f"sets {_ACCOUNT}: the account that is signed in to"
-    )
+    for option, setting in _SETTINGS.items():
+        parser.add_argument(f"--{option.replace('_', '-')}", metavar="NAME", help=f"sets {setting}")
 
 
 def _services(options: argparse.Namespace) -> Services:
     from sentiment.services import Services
     from sentiment.settings import Settings
 
-    environ: Mapping[str, str] = os.environ
-    if options.storage_account:
-        environ = {**environ, _ACCOUNT: options.storage_account}
+    given = {setting: getattr(options, option) for option, setting in _SETTINGS.items()}
+    environ = {**os.environ, **{setting: value for setting, value in given.items() if value}}
     return Services(Settings.from_env(environ))

@@ -35,7 +35,8 @@ def load_base(
 
     `name` is ``minilm``, a folder (a model folder of ours, to go on training it),
     or the name of a DistilBERT model on the Hugging Face hub. The tokenizer
-    truncates at `max_tokens` and does not pad.
+    truncates at `max_tokens`, or at the positions that the base has if those are
+    fewer, and does not pad.
 
     Raises:
         SettingsError: the base cannot be found or is no DistilBERT.
@@ -52,7 +53,7 @@ def load_base(
     else:
         model, tokenizer = _named(name, settings)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_truncation(min(max_tokens, model.config.max_position_embeddings))
     return model, tokenizer
 
 

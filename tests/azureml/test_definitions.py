@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from localhost.azureml.definitions import Pipeline, read_pipeline
+from localhost.azureml.definitions import FromParent, Pipeline, read_pipeline
 from localhost.errors import LocalhostError
 from sentiment.pipelines import Pipelines
 from sentiment.settings import Settings
@@ -174,6 +174,17 @@ def test_the_job_by_hand_gives_what_the_pipeline_needs(pipeline: Pipeline) -> No
     ).azureml
     assert settings is not None
     assert settings.component == f"{pipeline.name}:{pipeline.version}"
+
+
+def test_what_the_settings_say_reaches_the_steps(pipeline: Pipeline) -> None:
+    """Who promotes, and where models and the loop are kept."""
+    bound = {step.name: step.bindings for step in pipeline.steps}
+    assert bound["register"]["deploy_mode"] == bound["publish"]["deploy_mode"] == FromParent("deploy_mode")
+    for name in ("storage_account", "model_container", "retrain_container"):
+        assert bound["prepare"][name] == bound["publish"][name] == FromParent(name)
+    for words in _commands(pipeline):
+        if words[4] == "register":
+            assert words[words.index("--mode") + 1] == "direct"
 
 
 def _commands(pipeline: Pipeline) -> Iterator[list[str]]:

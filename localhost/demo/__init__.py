@@ -1,0 +1,1 @@
+"""The whole loop, played through on one machine: `python -m localhost demo`."""
