@@ -44,7 +44,7 @@ from sentiment.manifest import read_manifest
 from sentiment.records import LABELS
 from sentiment.retrain import preparation
 
-#: Accepted errors, all cycles together, after which the next cycle runs; one more runs at the stream's end.
+#: Accepted errors, all cycles together, after which the next cycle runs, or when the stream ends.
 CYCLES = (200, 500, 1000, 2000)
 _USER_CAP = 0.2
 #: Tweets that are answered before the errors are counted again.
@@ -111,11 +111,9 @@ def simulate(scenario: Scenario, data: Data, model: Path, out: Path, cycles: Seq
     world = _World(scenario, data, model, out)
     points = [world.point(0, 0, [], "start", [], None, None, 0.0)]
     seen = 0
-    for number, wanted in enumerate((*cycles, sys.maxsize), start=1):
+    for number, wanted in enumerate(cycles, start=1):
         while seen < end and len(world.accepted_errors()) + world.learned_errors < wanted:
             seen = world.serve(seen, min(seen + _BETWEEN_COUNTS, end))
-        if wanted == sys.maxsize and not world.pending:
-            break
         points.append(world.run_cycle(number, seen))
         print(_line(points[-1]), flush=True)
         if seen == end:

@@ -23,6 +23,8 @@ class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     0.0085 for accuracy. A candidate that is exactly as good passes nine times out of
     ten if the margin is 1.64 + 1.28 standard errors. On 1,000 tweets the same margins
     let it pass three times out of four: a small golden set refuses, it does not wave through.
+    Held-out corrections are fewer and weighted: with 600 rows the standard error of
+    macro-recall is about 0.02, so the margin there is wider.
 
     Cases of the behaviour suite are made from templates, and those of one template
     are failed together, so a test that takes them as independent sees more than there
@@ -37,7 +39,7 @@ class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     accuracy_margin: Annotated[Share, Meta(description="Loss to be ruled out on the golden set.")] = 0.025
     traffic_margin: Annotated[
         Share, Meta(description="Loss of macro-recall or accuracy to be ruled out on held-out corrections.")
-    ] = 0.03
+    ] = 0.05
     improvement_confidence: Annotated[
         Level, Meta(description="That the candidate is better in macro-recall or accuracy.")
     ] = 0.90

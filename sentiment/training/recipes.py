@@ -161,7 +161,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             "while feedback is trained on (Menon et al., 2021): 0 learns the frequencies, "
             "1 balances the classes",
         ),
-    ] = 1.5
+    ] = 1.25
     kept: Annotated[
         float,
         Meta(
@@ -170,7 +170,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             description="share of the champion in the average of its weights and the new ones "
             "(Wortsman et al., 2022, robust fine-tuning)",
         ),
-    ] = 0.2
+    ] = 0.1
     max_tokens: MaxTokens = 128
     precision: PrecisionField = "auto"
 
