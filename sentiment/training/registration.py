@@ -17,7 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sentiment.errors import SentimentError
-from sentiment.training.tracking import EXPERIMENT
+from sentiment.training.tracking import choose_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def register(
                 raise
         found = _find(client, name, digest)
         if found is None:
-            mlflow.set_experiment(EXPERIMENT)
+            choose_experiment()
             # In a job of Azure ML this is the job's own run.
             with mlflow.start_run(run_name=f"register {tags.get('version', digest[:12])}") as run:
                 mlflow.log_artifacts(str(folder), _ARTIFACTS)

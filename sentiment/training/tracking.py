@@ -47,12 +47,22 @@ def open_run(tracking_uri: str, name: str, resume: Path) -> Iterator[Run]:
     A run that raises is marked as failed; one that is killed stays open and goes on.
     """
     mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_experiment(EXPERIMENT)
+    choose_experiment()
     with mlflow.start_run(run_id=_unfinished(resume), run_name=name) as active:
         resume.parent.mkdir(parents=True, exist_ok=True)
         resume.write_text(active.info.run_id, encoding="utf-8")
         yield Run(active.info.run_id)
     resume.unlink(missing_ok=True)
+
+
+def choose_experiment() -> None:
+    """Have runs kept in our experiment, unless the run is there already.
+
+    Azure ML makes one for each job, in the job's experiment; MLflow refuses to go on
+    with it from another.
+    """
+    if "MLFLOW_RUN_ID" not in os.environ:
+        mlflow.set_experiment(EXPERIMENT)
 
 
 def _unfinished(resume: Path) -> str | None:
