@@ -364,6 +364,8 @@ def test_samples_of_what_a_person_corrected_go_with_them(world: World) -> None:
         world.predict(text)
     accepted = world.correct(user="Bob").json()
     world.await_state(accepted["id"], "accepted")
+    # They are written in the background.
+    until(lambda: len(list(world.services.samples.all())) == 3, "the samples")
     world.app.stop()
     world.send(_message("queued", text="love on a bus", user="Bob"))
     assert "2 sampled predictions" in world.run("erase", "--user", "Bob").stdout

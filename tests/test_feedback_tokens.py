@@ -28,7 +28,7 @@ def _check(token: str, text: str = "so good", later: timedelta = timedelta()) ->
 def test_a_genuine_token_says_what_was_predicted() -> None:
     """Label, its probability, the model's version, and when."""
     now = datetime.now(UTC)
-    said = SIGNER.verify(TOKEN, "so good", now=now, max_age=HOUR)
+    said = SIGNER.verify(SIGNER.sign("so good", PREDICTION, "v1"), "so good", now=now, max_age=HOUR)
     assert (said.label, said.confidence, said.model_version) == ("positive", 0.7, "v1")
     assert abs(said.issued_at - now) < timedelta(minutes=5)
 

@@ -52,6 +52,7 @@ def server(tmp_path: Path) -> Iterator[AzureMLServer]:
     (folder / "wait.py").write_text(wait)
     inputs = {"cycle": {"type": "integer"}}
     inputs |= {f"{name}_data": {"type": "uri_file"} for name in ("base", "validation", "golden")}
+    inputs |= {"deploy_mode": {"type": "string"}}
     step = {
         "type": "command",
         "inputs": {"cycle": {"type": "integer"}},
