@@ -200,10 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     machine = describe_machine()
-    # That the endpoints misbehave is no news here.
-    logging.getLogger("sentiment").setLevel(logging.ERROR)
+    logger = logging.getLogger("sentiment")
     try:
         with ExitStack() as stack:
+            # That the endpoints misbehave is no news here.
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
             endpoints: dict[str, str | None] = {
                 OFF: None,
                 OFF_AGAIN: None,

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from localhost.azurite import Azurite
+
+# No example fails for having been slow.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 #: Programs are installed here once and used by every later run; `make clean` removes them.
 INSTALL_FOLDER = Path(__file__).parent.parent / ".localhost" / "programs"
