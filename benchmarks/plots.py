@@ -16,7 +16,8 @@ from matplotlib import pyplot
 
 from benchmarks.loop import SCENARIOS, Point
 
-_PANELS = (("serving_new", "new domain"), ("serving_old", "old domain"))
+#: Of the model that serves, of the candidate, and what both are measured on.
+_PANELS = (("serving_new", "candidate_new", "new domain"), ("serving_old", "candidate_old", "old domain"))
 
 
 def draw(scenarios: Sequence[Sequence[Point]], path: Path) -> None:
@@ -25,21 +26,29 @@ def draw(scenarios: Sequence[Sequence[Point]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "loop"
     matplotlib.rcParams["svg.fonttype"] = "none"
     figure, axes = pyplot.subplots(1, len(_PANELS), figsize=(10, 4), sharex=True)
-    for (member, title), axis in zip(_PANELS, axes, strict=True):
+    for (serving, candidate, title), axis in zip(_PANELS, axes, strict=True):
         for points in scenarios:
-            # A refused candidate's corrections are not learned: the model that serves is the same.
-            axis.plot(
+            (line,) = axis.plot(
                 [point.errors for point in points],
-                [100 * getattr(point, member).macro_recall for point in points],
+                [100 * getattr(point, serving).macro_recall for point in points],
                 marker="o",
                 label=points[0].scenario,
             )
-        axis.set_title(f"{title}: the model that serves")
+            # A refused candidate is not what serves next.
+            refused = [point for point in points if point.verdict == "refuse"]
+            axis.plot(
+                [point.errors for point in refused],
+                [100 * getattr(point, candidate).macro_recall for point in refused],
+                marker="x",
+                linestyle="",
+                color=line.get_color(),
+            )
+        axis.set_title(f"{title} (x: refused candidates)")
         axis.set_xlabel("accepted corrections")
         axis.set_ylabel("macro-recall (%)")
         axis.grid(alpha=0.3)
-    axes[0].legend()
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncol=len(scenarios))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
