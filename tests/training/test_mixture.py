@@ -62,7 +62,7 @@ def test_the_classes_are_balanced_by_their_frequency_in_the_traffic() -> None:
     from sentiment.training.mixture import mix
     from sentiment.training.recipes import Relearning
 
-    mixture = mix(_feedback(ROWS), _base(30), PREDICTIONS, Relearning(replay=6))
+    mixture = mix(_feedback(ROWS), _base(30), PREDICTIONS, Relearning(replay=6, logit_adjustment=1.0))
     # Negative: 11 right and 2 corrected to it; neutral: 4 right; positive: none, counted as one.
     assert np.exp(mixture.offsets[0]) == pytest.approx(np.array([13, 4, 1]) / 18)
     assert (mixture.offsets[4:] == 0).all()
