@@ -36,7 +36,7 @@ from sentiment.training.batching import tokenise
 from sentiment.training.distributed import joined
 from sentiment.training.inference import logits
 from sentiment.training.mixture import mix
-from sentiment.training.recipes import Relearning
+from sentiment.training.recipes import Relearning, members_of
 from sentiment.training.relearn import relearn
 
 #: At the end of the stream, for `benchmarks.loop` to measure on.
@@ -135,9 +135,10 @@ def compare(
             said = hear(
                 Users(confirming=variant.confirming, seed=seed), stream.labels[:seen], answers[:seen], 0
             )
-            mixture = mix(as_feedback(said, stream), base, count_predictions(predicted[:seen]), settings)
+            feedback, counts = as_feedback(said, stream), count_predictions(predicted[:seen])
+            mixtures = [mix(feedback, base, counts, member) for member in members_of(settings)]
             with joined({}) as group:
-                trained, tokenizer = relearn(mixture, model, settings, group=group, report=_nothing)
+                trained, tokenizer = relearn(mixtures, model, settings, group=group, report=_nothing)
             judged = [_answers(trained, tokenizer, texts) for texts in (stream.texts[new], old.texts)]
             labels = stream.labels[new]
             yield Outcome(

@@ -86,13 +86,16 @@ def test_a_better_model_goes_through_both_steps(data: Path, tmp_path: Path) -> N
 
 
 def test_confirmations_weigh_what_this_cycle_counted(data: Path, tmp_path: Path) -> None:
-    """1,000 predictions, 100 errors, 150 confirmed: a confirmation stands for six, also an old one."""
+    """1,000 predictions, 100 errors, 150 confirmed: a confirmation stands for six, also an old one.
+
+    And 40 of 160 confirmations are held out, and 20 of 100 errors: they stand for the others too.
+    """
     model = make_model_folder(tmp_path / "model")
     predictions = judging.predict_all(model, data)
     heldout = predictions.heldout
     assert heldout is not None
     assert heldout.counted
-    assert heldout.weights.tolist() == [1.0] * 20 + [6.0] * 40
+    assert heldout.weights.tolist() == [5.0] * 20 + [24.0] * 40
     (data / "cycle.json").write_text(json.dumps({"cycle": 2, "predictions": {}}))
     heldout = judging.predict_all(model, data).heldout
     assert heldout is not None

@@ -196,17 +196,17 @@ def _heldout(classifier: Classifier, data: Path) -> HeldoutSet:
     """Return what the model says of held-out corrections, weighted by this cycle's counts.
 
     How many right answers a confirmation stands for is measured on this cycle, the
-    only one that was counted, and taken to hold for the held-out rows of all.
+    only one that was counted, and taken to hold for the rows of all.
     """
     import numpy as np
 
     from sentiment.evaluation.feedback_rows import read_feedback
     from sentiment.evaluation.prediction_files import HeldoutSet
-    from sentiment.evaluation.traffic import confirmation_weights
+    from sentiment.evaluation.traffic import confirmation_weights, heldout_weights
 
     heldout, feedback = read_feedback(data / "heldout.jsonl"), read_feedback(data / "feedback.jsonl")
     cycle = _decode(data / "cycle.json", _Cycle)
-    per_class = np.ones(3)
+    weights = np.ones(len(heldout.texts))
     if cycle.predictions:
         predicted, errors = [], []
         for rows in (heldout, feedback):
@@ -217,11 +217,14 @@ def _heldout(classifier: Classifier, data: Path) -> HeldoutSet:
         per_class = confirmation_weights(
             np.concatenate(predicted), np.concatenate(errors), cycle.predictions, cap=math.inf
         )
+        weights = heldout_weights(
+            heldout.predicted, heldout.errors, feedback.predicted, feedback.errors, per_class
+        )
     return HeldoutSet(
         fingerprint=heldout.fingerprint,
         texts=heldout.texts,
         labels=heldout.labels,
-        weights=np.where(heldout.errors, 1.0, per_class[heldout.predicted]),
+        weights=weights,
         probabilities=_probabilities(classifier, heldout.texts),
         kinds=heldout.kinds,
         predicted=heldout.predicted,

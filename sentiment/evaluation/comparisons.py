@@ -29,7 +29,13 @@ BoolArray = NDArray[np.bool_]
 
 
 def score(
-    champion: PredictionSet, candidate: PredictionSet, weights: FloatArray, policy: GatePolicy, seed: int
+    champion: PredictionSet,
+    candidate: PredictionSet,
+    weights: FloatArray,
+    policy: GatePolicy,
+    seed: int,
+    *,
+    strata: NDArray[np.int64] | None = None,
 ) -> PairedScores:
     """Return both models' scores on one set, resampled in pairs."""
     return paired_bootstrap(
@@ -37,6 +43,7 @@ def score(
         champion.answers == champion.labels,
         candidate.answers == champion.labels,
         weights,
+        strata=strata,
         seed=seed,
         resamples=policy.resamples,
     )

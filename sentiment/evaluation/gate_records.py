@@ -41,7 +41,7 @@ class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Share, Meta(description="Loss of macro-recall or accuracy to be ruled out on held-out corrections.")
     ] = 0.05
     improvement_confidence: Annotated[
-        Level, Meta(description="That the candidate is better in macro-recall or accuracy.")
+        Level, Meta(description="That the mean of macro-recall and accuracy is better.")
     ] = 0.90
     class_tolerance: Annotated[
         Share, Meta(description="Loss of a class or a slice that is refused when it is significant.")

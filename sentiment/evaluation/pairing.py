@@ -36,6 +36,11 @@ class Scores(Struct, frozen=True, eq=False):
     accuracy: FloatArray
     recalls: FloatArray
 
+    @property
+    def both(self) -> FloatArray:
+        """The mean of macro-recall and accuracy: better at rare classes or at frequent ones."""
+        return np.asarray((self.macro_recall + self.accuracy) / 2.0)
+
 
 class PairedScores(Struct, frozen=True, eq=False):
     """Two models' scores on all rows, and on the same resamples of them."""
@@ -61,6 +66,7 @@ def paired_bootstrap(
     candidate_right: BoolArray,
     weights: FloatArray,
     *,
+    strata: NDArray[np.integer[Any]] | None = None,
     seed: int,
     resamples: int,
 ) -> PairedScores:
@@ -70,6 +76,12 @@ def paired_bootstrap(
     Translation Evaluation", with the percentiles of Efron and Tibshirani (1993),
     chapter 13. Plain, not stratified by class: which classes people write is part of
     what is sampled, and accuracy depends on it.
+
+    Rows may come from `strata` (numbers from 0, shape (n,)) whose shares are known
+    from more than these rows: from as many as the weights add up to. That is double
+    sampling for stratification (Neyman, 1938; Cochran, 1977, chapter 12). Each
+    resample then draws the strata's shares from that many, and from each stratum as
+    many rows as it has.
 
     Both measures ask four things of a row (all arrays of shape (n,)): its class, its
     weight, and whether each model is right. So n draws from the rows are one
@@ -88,46 +100,82 @@ def paired_bootstrap(
     """
     if not len(labels) or resamples < 1:
         raise ValueError(f"a bootstrap needs rows and resamples, got {len(labels)} and {resamples}")
-    kinds, counts = _kinds(labels, champion_right, candidate_right, weights)
-    mirrored, mirrored_counts = _kinds(labels, candidate_right, champion_right, weights)
+    if strata is None:
+        strata = np.zeros(len(labels), dtype=np.int64)
+    kinds, counts = _kinds(strata, labels, champion_right, candidate_right, weights)
+    mirrored, mirrored_counts = _kinds(strata, labels, candidate_right, champion_right, weights)
     exchanged = (mirrored.tolist(), mirrored_counts.tolist()) < (kinds.tolist(), counts.tolist())
     if exchanged:
         kinds, counts = mirrored, mirrored_counts
     drawn_from = np.concatenate([kinds, _unseen(kinds)])
     chances = np.concatenate([counts, np.full(len(drawn_from) - len(kinds), UNSEEN)])
-    drawn = np.random.default_rng(seed).multinomial(len(labels), chances / chances.sum(), size=resamples)
+    drawn = _draw(drawn_from, chances, counts, np.random.default_rng(seed), resamples)
     first, second = (
-        (
-            _scores(counts.astype(np.float64), kinds, column),
-            _scores(drawn.astype(np.float64), drawn_from, column),
-        )
-        for column in (1, 2)
+        (_scores(counts.astype(np.float64), kinds, column), _scores(drawn, drawn_from, column))
+        for column in (_FIRST, _SECOND)
     )
     if exchanged:
         first, second = second, first
     return PairedScores(first[0], second[0], first[1], second[1])
 
 
+# The columns of a kind of row.
+_STRATUM, _LABEL, _FIRST, _SECOND, _WEIGHT = range(5)
+
+
 def _kinds(
-    labels: NDArray[np.integer[Any]], first: BoolArray, second: BoolArray, weights: FloatArray
+    strata: NDArray[np.integer[Any]],
+    labels: NDArray[np.integer[Any]],
+    first: BoolArray,
+    second: BoolArray,
+    weights: FloatArray,
 ) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Return the distinct (label, first right, second right, weight) and how often each occurs."""
-    rows = np.column_stack([labels, first, second, weights]).astype(np.float64)
+    """Return the distinct (stratum, label, first right, second right, weight) and how often each occurs."""
+    rows = np.column_stack([strata, labels, first, second, weights]).astype(np.float64)
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
     return kinds, counts.astype(np.int64)
 
 
 def _unseen(kinds: FloatArray) -> FloatArray:
     """Return the heaviest row of each class that only the one and only the other model has right."""
-    heaviest = {label: kinds[kinds[:, 0] == label, 3].max() for label in np.unique(kinds[:, 0])}
-    return np.array(
-        [[label, right, 1.0 - right, weight] for label, weight in heaviest.items() for right in (0.0, 1.0)]
+    unseen = []
+    for label in np.unique(kinds[:, _LABEL]):
+        of_class = kinds[kinds[:, _LABEL] == label]
+        heaviest = of_class[of_class[:, _WEIGHT].argmax()]
+        stratum, weight = heaviest[_STRATUM], heaviest[_WEIGHT]
+        unseen += [[stratum, label, right, 1.0 - right, weight] for right in (0.0, 1.0)]
+    return np.array(unseen)
+
+
+def _draw(
+    kinds: FloatArray,
+    chances: FloatArray,
+    counts: NDArray[np.int64],
+    rng: np.random.Generator,
+    resamples: int,
+) -> FloatArray:
+    """Return how often each kind is drawn, shape (resamples, kinds); `counts` has the rows of the first."""
+    numbers = np.unique(kinds[:, _STRATUM])
+    stratum_of_counts, weights = kinds[: len(counts), _STRATUM], kinds[: len(counts), _WEIGHT]
+    stands_for = np.array(
+        [(counts * weights)[stratum_of_counts == number].sum() for number in numbers], dtype=np.float64
     )
+    shares = rng.multinomial(
+        max(1, round(stands_for.sum())), stands_for / stands_for.sum(), size=resamples
+    ).astype(np.float64)
+    drawn = np.zeros((resamples, len(kinds)))
+    for position, number in enumerate(numbers):
+        here = kinds[:, _STRATUM] == number
+        rows = int(counts[stratum_of_counts == number].sum())
+        taken = rng.multinomial(rows, chances[here] / chances[here].sum(), size=resamples)
+        weighed = taken @ kinds[here, _WEIGHT]
+        drawn[:, here] = taken * (shares[:, position] / weighed)[:, None]
+    return drawn
 
 
 def _scores(counts: FloatArray, kinds: FloatArray, column: int) -> Scores:
     """Return the scores of `counts`, shape (..., kinds), of the model whose hits are in `column`."""
-    classes = np.eye(CLASSES)[kinds[:, 0].astype(np.int64)] * kinds[:, 3:]
+    classes = np.eye(CLASSES)[kinds[:, _LABEL].astype(np.int64)] * kinds[:, _WEIGHT:]
     support = counts @ classes
     right = counts @ (classes * kinds[:, column : column + 1])
     present = support > 0

@@ -63,6 +63,31 @@ def confirmation_weights(
     return weights
 
 
+def heldout_weights(
+    predicted: IntArray,
+    errors: BoolArray,
+    others_predicted: IntArray,
+    others_errors: BoolArray,
+    per_class: FloatArray,
+) -> FloatArray:
+    """Return how many predictions each held-out row stands for, shape (n,), of all that was said.
+
+    `predicted` and `errors` are of the held-out rows, shape (n,); the others, shape
+    (m,), were said of the same traffic and are not held out. `per_class` is what
+    `confirmation_weights` says of both together. Held-out errors share among them
+    all errors, and held-out confirmations all that the confirmations stand for: how
+    frequent errors are is known from everything that was said, not only from the part
+    that chance has held out (double sampling for stratification, Cochran, 1977,
+    chapter 12).
+    """
+    weights = np.where(errors, 1.0, per_class[predicted])
+    others = np.where(others_errors, 1.0, per_class[others_predicted])
+    for here, there in ((errors, others_errors), (~errors, ~others_errors)):
+        if here.any():
+            weights[here] *= 1.0 + others[there].sum() / weights[here].sum()
+    return weights
+
+
 def assumed_weights(errors: BoolArray, accuracy: float) -> FloatArray:
     """Return weights for rows whose predictions nobody counted, shape (n,).
 

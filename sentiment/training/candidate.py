@@ -18,7 +18,7 @@ from sentiment.records import LABELS, Label, Manifest
 from sentiment.training.distributed import joined
 from sentiment.training.export import ExportReport, Trained, export
 from sentiment.training.mixture import mix
-from sentiment.training.recipes import Relearning
+from sentiment.training.recipes import Relearning, members_of
 from sentiment.training.relearn import relearn
 from sentiment.training.run import labelled
 from sentiment.training.tracking import Run, open_run
@@ -71,7 +71,8 @@ def train_candidate(
     latest = feedback.cycles.max()
     trained_on = int((feedback.cycles == latest).sum())
     share = trained_on / (trained_on + int((read_feedback(data / HELD_OUT).cycles == latest).sum()))
-    mixture = mix(feedback, base, {label: share * count for label, count in predictions.items()}, settings)
+    counted = {label: share * count for label, count in predictions.items()}
+    mixtures = [mix(feedback, base, counted, member) for member in members_of(settings)]
     with joined() as group:
         if group.leads:
             progress(
@@ -84,7 +85,7 @@ def train_candidate(
         )
         with opened as run:
             model, tokenizer = relearn(
-                mixture,
+                mixtures,
                 champion,
                 settings,
                 group=group,

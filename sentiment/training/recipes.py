@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -106,6 +107,15 @@ class Relearning(Struct, frozen=True, kw_only=True):
     """
 
     seed: Seed = 1
+    members: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=8,
+            description="runs, each with a seed and a replay of its own, of which the weights are averaged "
+            "(Wortsman et al., 2022, model soups)",
+        ),
+    ] = 2
     epochs: Annotated[float, Meta(gt=0, description="passes over the feedback and the replay")] = 2.0
     batch_size: BatchSize = 64
     learning_rate: Annotated[
@@ -173,6 +183,13 @@ class Relearning(Struct, frozen=True, kw_only=True):
     ] = 0.1
     max_tokens: MaxTokens = 128
     precision: PrecisionField = "auto"
+
+
+def members_of(settings: Relearning) -> list[Relearning]:
+    """Return the settings of each run whose weights are averaged: they differ in their seeds."""
+    return [
+        msgspec.structs.replace(settings, seed=settings.seed + number) for number in range(settings.members)
+    ]
 
 
 RECIPES: dict[str, type[FineTuning | LinearProbe]] = {"distilbert": FineTuning, "linear": LinearProbe}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ from sentiment.training.distributed import Group
 from sentiment.training.inference import Logits, autocast, logits
 from sentiment.training.mixture import Mixture
 from sentiment.training.optimisation import TokenDropout, learning_rate, parameter_groups
-from sentiment.training.recipes import Relearning
+from sentiment.training.recipes import Relearning, members_of
+from sentiment.training.soup import Weights, average
 from sentiment.training.tracking import Report
 
 _REPORT_EVERY = 20
 
 
 def relearn(
-    mixture: Mixture,
+    mixtures: Sequence[Mixture],
     champion: Path,
     settings: Relearning,
     *,
@@ -41,45 +43,57 @@ def relearn(
     checkpoint_seconds: float = 60.0,
     report: Report,
 ) -> tuple[DistilBertForSequenceClassification, Tokenizer]:
-    """Return the classifier in the folder `champion` after training on `mixture`, and its tokenizer.
+    """Return the classifier in the folder `champion` after training on `mixtures`, and its tokenizer.
 
-    In a `group` of several processes each takes a part of every batch, and all end
-    with the same weights. A run that was killed goes on from its last checkpoint
-    in `checkpoints`.
+    Each of `members_of(settings)` starts from the champion and learns its own
+    mixture; the result is the average of their weights. In a `group` of several
+    processes each takes a part of every batch, and all end with the same weights. A
+    run that was killed goes on from its last checkpoint in `checkpoints`.
 
     Raises:
+        ValueError: there are not as many mixtures as members.
         SettingsError: the champion has no encoder that can be trained.
         InvalidModel: it has no manifest to tell checkpoints apart by.
         DataError: the checkpoint there is unreadable or of another run.
     """
-    torch.manual_seed(settings.seed + group.rank)
+    members = members_of(settings)
+    if len(mixtures) != len(members):
+        raise ValueError(f"{len(members)} members need as many mixtures, got {len(mixtures)}")
     model, tokenizer = load_base(str(champion), max_tokens=settings.max_tokens, dropout=settings.dropout)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    run = _Run(model.to(group.device), tokenizer, mixture, settings, group)
+    ended: list[Weights] = []
+    state: dict[str, Any] | None = None
     identity = ""
     # Processes that go on from different steps would wait for each other for ever: only a run alone does.
     if checkpoints is not None and group.size == 1:
-        identity = msgspec.json.encode([settings, mixture.digest, read_manifest(champion)[1]]).decode()
+        digests = [mixture.digest for mixture in mixtures]
+        identity = msgspec.json.encode([settings, digests, read_manifest(champion)[1]]).decode()
         if state := load_checkpoint(checkpoints, identity):
-            run.restore(state["run"])
+            ended = state["ended"]
     else:
         checkpoints = None
     saved = time.monotonic()
-    with tqdm(
-        total=run.steps, initial=run.step, unit="step", desc="relearning", disable=not group.leads
-    ) as bar:
-        for rows in run.batches():
-            loss = run.advance(rows)
-            bar.update()
-            if group.leads and run.step % _REPORT_EVERY == 0:
-                report({"train_loss": loss, "learning_rate": run.learning_rate}, run.step)
-            if checkpoints is not None and time.monotonic() - saved >= checkpoint_seconds:
-                save_checkpoint(checkpoints, identity, {"run": run.state()})
-                saved = time.monotonic()
-    model.cpu()
-    if settings.kept:
-        after = model.state_dict()
-        model.load_state_dict({name: torch.lerp(after[name], before[name], settings.kept) for name in before})
+    with tqdm(unit="step", desc="relearning", disable=not group.leads) as bar:
+        for mixture, member in list(zip(mixtures, members, strict=True))[len(ended) :]:
+            torch.manual_seed(member.seed + group.rank)
+            learner = copy.deepcopy(model).to(group.device)
+            run = _Run(learner, tokenizer, mixture, member, group)
+            bar.total = run.steps * len(members)
+            if state:
+                run.restore(state["run"])
+                bar.update(run.steps * len(ended) + run.step)
+                state = None
+            for rows in run.batches():
+                loss = run.advance(rows)
+                bar.update()
+                if group.leads and run.step % _REPORT_EVERY == 0:
+                    step = run.steps * len(ended) + run.step
+                    report({"train_loss": loss, "learning_rate": run.learning_rate}, step)
+                if checkpoints is not None and time.monotonic() - saved >= checkpoint_seconds:
+                    save_checkpoint(checkpoints, identity, {"ended": ended, "run": run.state()})
+                    saved = time.monotonic()
+            ended.append({name: weight.detach().cpu() for name, weight in learner.state_dict().items()})
+    before, after = model.state_dict(), average(ended)
+    model.load_state_dict({name: torch.lerp(after[name], before[name], settings.kept) for name in before})
     return model.eval(), tokenizer
 
 

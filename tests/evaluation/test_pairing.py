@@ -51,14 +51,41 @@ def test_the_bounds_are_those_of_resampling_rows() -> None:
 def test_exchanging_the_models_exchanges_the_results(seed: int, rows: int) -> None:
     """To the last bit of every draw, so that no verdict depends on who is called what."""
     labels, ours, theirs, weights = _rows(seed, rows)
-    one = paired_bootstrap(labels, ours, theirs, weights, seed=3, resamples=20)
+    strata = (weights > 1.0).astype(np.int64) if seed % 2 else None
+    one = paired_bootstrap(labels, ours, theirs, weights, strata=strata, seed=3, resamples=20)
     # Models that differ in nothing but which rows of a kind they have right are one model.
     assume(one.difference("accuracy") != 0.0)
-    other = paired_bootstrap(labels, theirs, ours, weights, seed=3, resamples=20)
+    other = paired_bootstrap(labels, theirs, ours, weights, strata=strata, seed=3, resamples=20)
     np.testing.assert_array_equal(one.candidate_draws.macro_recall, other.champion_draws.macro_recall)
     np.testing.assert_array_equal(one.champion_draws.accuracy, other.candidate_draws.accuracy)
     assert one.difference("macro_recall") == -other.difference("macro_recall")
     assert one.bound("accuracy", 0.1) == pytest.approx(-other.bound("accuracy", 0.9), abs=1e-12)
+
+
+def test_shares_of_strata_that_are_known_narrow_the_bounds() -> None:
+    """As resampling the known shares and, in each, rows; the more is known the narrower."""
+    labels, ours, theirs, weights = _rows(2, 600)
+    strata = np.where(ours, 1, 0)
+    weights = np.where(ours, 4.0, 1.0)
+    found = {}
+    for scale in (1.0, 1_000.0):
+        scores = paired_bootstrap(
+            labels, ours, theirs, scale * weights, strata=strata, seed=0, resamples=4_000
+        )
+        rng = np.random.default_rng(1)
+        known, differences = round(scale * weights.sum()), []
+        for _ in range(1_000):
+            right = rng.binomial(known, weights[ours].sum() / weights.sum()) / known
+            drawn = [rng.choice(np.flatnonzero(strata == each), (strata == each).sum()) for each in (0, 1)]
+            fixed, broken = theirs[drawn[0]].mean(), (~theirs[drawn[1]]).mean()
+            differences.append((1.0 - right) * fixed - right * broken)
+        for quantile in (0.05, 0.95):
+            found[scale, quantile] = scores.bound("accuracy", quantile)
+            assert found[scale, quantile] == pytest.approx(np.quantile(differences, quantile), abs=0.006)
+    plain = paired_bootstrap(labels, ours, theirs, weights, seed=0, resamples=4_000)
+    unknown = plain.bound("accuracy", 0.95) - plain.bound("accuracy", 0.05)
+    few, many = (found[scale, 0.95] - found[scale, 0.05] for scale in (1.0, 1_000.0))
+    assert many < few < unknown
 
 
 def test_rows_that_show_no_loss_do_not_prove_that_there_is_none() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.evaluation.traffic import assumed_weights, confirmation_weights
+from sentiment.evaluation.traffic import assumed_weights, confirmation_weights, heldout_weights
 from sentiment.records import LABELS, Label
 
 PREDICTED = np.array([0, 0, 0, 1, 1, 2])
@@ -78,3 +78,20 @@ def test_assumed_weights_are_finite_and_at_least_one() -> None:
     assert assumed_weights(errors, 0.0).tolist() == [1.0] * 20
     assert assumed_weights(errors[:5], 0.7).tolist() == [1.0] * 5
     assert assumed_weights(errors[15:], 0.7).tolist() == [1.0] * 5
+
+
+def test_held_out_rows_stand_for_all_that_was_said() -> None:
+    """Two of ten errors are held out, and one of four confirmations that stand for twenty each."""
+    errors = np.array([True, True, False])
+    others = np.array([True] * 8 + [False] * 3)
+    weights = heldout_weights(
+        np.array([0, 1, 0]), errors, np.zeros(11, dtype=np.int64), others, np.array([20.0, 1.0, 1.0])
+    )
+    assert weights.tolist() == [5.0, 5.0, 80.0]
+
+
+def test_without_held_out_rows_of_a_kind_the_others_stand_for_themselves() -> None:
+    """Nobody confirmed anything: errors share errors."""
+    none = np.array([], dtype=np.int64)
+    weights = heldout_weights(np.array([0]), np.array([True]), none, none == 0, np.ones(3))
+    assert weights.tolist() == [1.0]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+_DEADLINE = 300.0
 
 _SUBJECTS = ("the flight", "this phone", "my coffee", "the match", "your song", "our hotel", "the new film")
 _OPINIONS = {
@@ -34,6 +39,11 @@ _OPINIONS = {
         "is lovely, thank you",
     ),
 }
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project to its end."""
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_DEADLINE)
 
 
 def write_tweets(path: Path, rows: int, seed: int) -> Path:
@@ -76,3 +86,26 @@ def tweets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One MLflow database for all tests: making one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def champion(
+    tiny_base: Path, tweets: tuple[Path, Path], tracking_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model folder that knows the base set."""
+    folder = tmp_path_factory.mktemp("champion")
+    out, base = folder / "champion", shutil.copytree(tiny_base, folder / "base")
+    # Dropout in the head is a setting of the base, not of the recipes.
+    config = json.loads((base / "config.json").read_bytes()) | {"seq_classif_dropout": 0.0}
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    done = run(
+        [
+            *(sys.executable, "-m", "sentiment", "train", "--base", str(base), "--out", str(out)),
+            *("--train", str(tweets[0]), "--validation", str(tweets[1]), "--tracking-uri", tracking_uri),
+            *("--max-tokens", "48", "--batch-size", "16", "--epochs", "4", "--learning-rate", "0.003"),
+            *("--layer-decay", "1", "--average-decay", "0.9", "--precision", "float32"),
+            *("--freeze-embeddings", "false", "--head-learning-rate-factor", "1"),
+        ]
+    )
+    assert done.returncode == 0, done.stderr
+    return out

@@ -20,7 +20,7 @@ from sentiment.classifier import Classifier
 from sentiment.evaluation.data import read_tweets
 from sentiment.evaluation.feedback_rows import read_feedback
 from sentiment.manifest import WEIGHTS, read_manifest, verify
-from tests.training.conftest import ROOT
+from tests.training.conftest import ROOT, run
 from tests.training.cycle import praise, write_cycle
 
 pytestmark = pytest.mark.training
@@ -35,29 +35,6 @@ _SETTINGS = [
 
 
 @pytest.fixture(scope="session")
-def champion(
-    tiny_base: Path, tweets: tuple[Path, Path], tracking_uri: str, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A model folder that knows the base set."""
-    folder = tmp_path_factory.mktemp("champion")
-    out, base = folder / "champion", shutil.copytree(tiny_base, folder / "base")
-    # Dropout in the head is a setting of the base, not of the recipes.
-    config = json.loads((base / "config.json").read_bytes()) | {"seq_classif_dropout": 0.0}
-    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    done = _run(
-        [
-            *(sys.executable, "-m", "sentiment", "train", "--base", str(base), "--out", str(out)),
-            *("--train", str(tweets[0]), "--validation", str(tweets[1]), "--tracking-uri", tracking_uri),
-            *("--max-tokens", "48", "--batch-size", "16", "--epochs", "4", "--learning-rate", "0.003"),
-            *("--layer-decay", "1", "--average-decay", "0.9", "--precision", "float32"),
-            *("--freeze-embeddings", "false", "--head-learning-rate-factor", "1"),
-        ]
-    )
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-@pytest.fixture(scope="session")
 def data(champion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared folder; tests that change it copy it."""
     return write_cycle(tmp_path_factory.mktemp("cycle") / "data", champion)
@@ -67,7 +44,7 @@ def data(champion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def candidate(data: Path, tracking_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A candidate trained in one go."""
     out = tmp_path_factory.mktemp("candidate") / "model"
-    done = _run(_command(data, out, tracking_uri))
+    done = run(_command(data, out, tracking_uri))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -75,10 +52,6 @@ def candidate(data: Path, tracking_uri: str, tmp_path_factory: pytest.TempPathFa
 def _command(data: Path, out: Path, tracking_uri: str, *more: str | Path) -> list[str]:
     files = ["--data", data, "--out", out, "--tracking-uri", tracking_uri]
     return [sys.executable, "-m", "sentiment", "step", "train", *map(str, files), *_SETTINGS, *map(str, more)]
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_DEADLINE)
 
 
 def _accuracy(model: Path, texts: tuple[str, ...] | list[str], labels: list[int]) -> float:
@@ -137,7 +110,7 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=30)
         assert not out.exists()
-    done = _run(command)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     # float16 on disk; sums over threads may differ in their last bits.
     assert _difference(out, candidate) < 2e-3
@@ -160,7 +133,7 @@ def test_two_processes_train_the_model_that_one_trains(data: Path, tracking_uri:
     """As Azure ML starts them; only the first writes, and both end well."""
     nothing_random = ["--dropout", "0", "--token-dropout", "0", "--epochs", "1"]
     alone = tmp_path / "alone"
-    done = _run(_command(data, alone, tracking_uri, *nothing_random))
+    done = run(_command(data, alone, tracking_uri, *nothing_random))
     assert done.returncode == 0, done.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -295,7 +268,7 @@ def test_a_champion_without_a_head_to_go_on_with_is_refused(
 ) -> None:
     """What recipe linear has made would be loaded with random numbers in its place."""
     linear = tmp_path / "linear"
-    done = _run(
+    done = run(
         [
             *(sys.executable, "-m", "sentiment", "train", "--recipe", "linear", "--base", str(tiny_base)),
             *("--train", str(tweets[0]), "--validation", str(tweets[1]), "--tracking-uri", tracking_uri),
@@ -303,7 +276,7 @@ def test_a_champion_without_a_head_to_go_on_with_is_refused(
         ]
     )
     assert done.returncode == 0, done.stderr
-    done = _run(_command(write_cycle(tmp_path / "data", linear), tmp_path / "model", tracking_uri))
+    done = run(_command(write_cycle(tmp_path / "data", linear), tmp_path / "model", tracking_uri))
     assert done.returncode == 1
     assert "config.json: is of no DistilBertForSequenceClassification" in done.stderr
 
@@ -315,7 +288,7 @@ def test_without_the_training_packages_it_says_which_to_install(data: Path, tmp_
         "from sentiment.__main__ import main\n"
         f"sys.exit(main(['step', 'train', '--data', {str(data)!r}, '--out', {str(tmp_path / 'model')!r}]))"
     )
-    done = _run([sys.executable, "-c", program])
+    done = run([sys.executable, "-c", program])
     assert done.returncode == 1
     assert "needs the training packages (torch is missing)" in done.stderr
     assert "requirements-train.txt" in done.stderr
