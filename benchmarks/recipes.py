@@ -63,27 +63,28 @@ def _with(**changes: Any) -> Relearning:
 
 #: As one would do it without a second thought, on the new rows and some old ones.
 _PLAIN = _with(
+    members=1,
     learning_rate=5e-5,
     replay=4000,
-    replay_weight=1.0,
+    replay_emoji=0.0,
     traffic_weights=False,
     logit_adjustment=0.0,
     distillation=0.0,
     kept=0.0,
 )
 
-#: The plain ones, the default, and what it is without each of its parts.
+#: The plain ones, the default, and one of its members without each of its parts.
 VARIANTS = (
     Variant("plain, errors alone", _PLAIN, confirming=0.0),
     Variant("plain, 30 % confirmed", _PLAIN),
     Variant("default, errors alone", _DEFAULT, confirming=0.0),
     Variant("default, 30 % confirmed", _DEFAULT),
     Variant("default, all confirmed", _DEFAULT, confirming=1.0),
-    Variant("30 %, without traffic weights", _with(traffic_weights=False)),
-    Variant("30 %, without logit adjustment", _with(logit_adjustment=0.0)),
-    Variant("30 %, without replay", _with(replay=0)),
-    Variant("30 %, replay with labels alone", _with(distillation=0.0)),
-    Variant("30 %, nothing kept of the champion", _with(kept=0.0)),
+    Variant("30 %, one member", _with(members=1)),
+    Variant("30 %, one, without traffic weights", _with(members=1, traffic_weights=False)),
+    Variant("30 %, one, without logit adjustment", _with(members=1, logit_adjustment=0.0)),
+    Variant("30 %, one, without replay", _with(members=1, replay=0)),
+    Variant("30 %, one, replay with labels alone", _with(members=1, distillation=0.0, replay_emoji=0.0)),
 )
 
 

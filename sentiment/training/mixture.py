@@ -5,7 +5,8 @@ mistakes are mostly, everything is. So what was right is learned too, each
 confirmation standing for the many predictions nobody corrected; the classes are
 balanced by how frequent they are in the traffic (Menon et al., 2021, logit
 adjustment); and a part of the base set is replayed (Robins, 1995, rehearsal)
-towards the champion's own answers (Li and Hoiem, 2016). `benchmarks/recipes.py` compares the parts.
+towards the champion's own answers (Li and Hoiem, 2016), in part with emoji added,
+which a base set may have too few of. `benchmarks/recipes.py` compares the parts.
 """
 
 from __future__ import annotations
@@ -75,11 +76,13 @@ def mix(
     replay_weights = settings.replay_weight * _balance(of_base, settings.replay_class_weight_power)
     weights = np.concatenate([stands_for, replay_weights[base.labels[replayed]]])
     rows = len(feedback.labels)
+    texts, with_emoji = _add_emoji([base.texts[row] for row in replayed], settings)
     return Mixture(
-        texts=(*feedback.texts, *(base.texts[row] for row in replayed)),
+        texts=(*feedback.texts, *texts),
         labels=np.concatenate([feedback.labels, base.labels[replayed]]),
         weights=weights / weights.mean(),
-        taught=np.concatenate([np.zeros(rows), np.full(len(replayed), settings.distillation)]),
+        # Whatever the tweet's label was, it is of the tweet without the emoji.
+        taught=np.concatenate([np.zeros(rows), np.where(with_emoji, 1.0, settings.distillation)]),
         offsets=np.concatenate(
             [
                 np.tile(settings.logit_adjustment * np.log(traffic), (rows, 1)),
@@ -87,6 +90,33 @@ def mix(
             ]
         ),
     )
+
+
+def _add_emoji(texts: list[str], settings: Relearning) -> tuple[list[str], npt.NDArray[np.bool_]]:
+    """Return `texts`, a share of them with one or two of the same emoji at the end, and which ones."""
+    rng = np.random.default_rng([settings.seed, len(texts)])
+    chosen = rng.permutation(len(texts)) < round(settings.replay_emoji * len(texts))
+    if chosen.any():
+        emoji = _telling_emoji()
+        texts = [
+            f"{text} {emoji[rng.integers(len(emoji))] * int(rng.integers(1, 3))}" if with_emoji else text
+            for text, with_emoji in zip(texts, chosen, strict=True)
+        ]
+    return texts, chosen
+
+
+def _telling_emoji() -> list[str]:
+    """Return the faces, hearts and hands among the emoji: those that say how a tweet is meant."""
+    # Imported here: its table is a few megabytes.
+    from emoji import EMOJI_DATA, STATUS
+
+    return [
+        character
+        for character, data in EMOJI_DATA.items()
+        if len(character) == 1
+        and data["status"] == STATUS["fully_qualified"]
+        and any(word in data["en"] for word in ("face", "heart", "thumbs", "hands"))
+    ]
 
 
 def counted_frequencies(

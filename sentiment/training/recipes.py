@@ -140,7 +140,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
     replay: Annotated[
         int, Meta(ge=0, description="tweets of the base training set learned again beside the feedback")
     ] = 8000
-    replay_weight: Annotated[float, Meta(ge=0, description="of a replayed tweet; an error weighs 1")] = 2.0
+    replay_weight: Annotated[float, Meta(ge=0, description="of a replayed tweet; an error weighs 1")] = 1.0
     replay_class_weight_power: Annotated[
         float,
         Meta(ge=0, le=1, description="the same for the replay, by the base set's frequencies"),
@@ -154,6 +154,14 @@ class Relearning(Struct, frozen=True, kw_only=True):
             "(Li and Hoiem, 2016, learning without forgetting)",
         ),
     ] = 1.0
+    replay_emoji: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="share of the replayed tweets with an emoji added, answered as the champion does",
+        ),
+    ] = 0.0625
     traffic_weights: Annotated[
         bool,
         Meta(
@@ -171,7 +179,7 @@ class Relearning(Struct, frozen=True, kw_only=True):
             "while feedback is trained on (Menon et al., 2021): 0 learns the frequencies, "
             "1 balances the classes",
         ),
-    ] = 1.25
+    ] = 1.5
     kept: Annotated[
         float,
         Meta(

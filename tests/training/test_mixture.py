@@ -89,3 +89,21 @@ def test_what_the_latest_cycle_says_of_the_traffic_holds_for_earlier_ones() -> N
     mixture = mix(_feedback(earlier + later), _base(30), PREDICTIONS, Relearning(replay=0, weight_cap=20.0))
     weights = mixture.weights / mixture.weights[5]
     assert weights.tolist() == pytest.approx([11.0] * 5 + [1.0, 1.0, 11.0, 4.0])
+
+
+def test_a_share_of_the_replay_carries_emoji_as_the_champion_reads_them() -> None:
+    """Whatever the tweet's own label was: it was of the tweet without."""
+    from emoji import is_emoji
+
+    from sentiment.training.mixture import mix
+    from sentiment.training.recipes import Relearning
+
+    settings = Relearning(replay=16, replay_emoji=0.25, distillation=0.5)
+    mixture = mix(_feedback(ROWS), _base(30), PREDICTIONS, settings)
+    replayed, taught = mixture.texts[4:], mixture.taught[4:]
+    carries = [is_emoji(text[-1]) for text in replayed]
+    assert sum(carries) == 4
+    assert taught.tolist() == [1.0 if each else 0.5 for each in carries]
+    assert mix(_feedback(ROWS), _base(30), PREDICTIONS, settings).digest == mixture.digest
+    none = mix(_feedback(ROWS), _base(30), PREDICTIONS, Relearning(replay=16, replay_emoji=0.0))
+    assert not any(is_emoji(text[-1]) for text in none.texts)
