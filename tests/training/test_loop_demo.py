@@ -39,8 +39,11 @@ _NEWS = {
     "neutral": ("boards at gate seven", "painted green", "weighs a kilo", "runs until March"),
     "positive": ("rocks", "brilliant stuff", "nailed it", "cheers, legends"),
 }
-#: A narrow model made of random numbers learns nothing at the rates of a real one.
-_FAST = "--learning-rate 0.003 --epochs 12 --batch-size 16 --freeze-embeddings false --layer-decay 1"
+#: A narrow model made of random numbers learns nothing at the rates of a real one, and two that have
+#: wandered that far have no meaningful average.
+_FAST = (
+    "--members 1 --learning-rate 0.003 --epochs 12 --batch-size 16 --freeze-embeddings false --layer-decay 1"
+)
 _TRAIN = (
     "--max-tokens 48 --batch-size 16 --epochs 4 --learning-rate 0.003 --layer-decay 1 --average-decay 0.9 "
     "--precision float32 --freeze-embeddings false --head-learning-rate-factor 1"
