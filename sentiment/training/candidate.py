@@ -17,7 +17,7 @@ from sentiment.manifest import CONFIG, read_manifest, verify
 from sentiment.records import LABELS, Label, Manifest
 from sentiment.training.distributed import joined
 from sentiment.training.export import ExportReport, Trained, export
-from sentiment.training.mixture import mix
+from sentiment.training.mixture import mix, trained_share
 from sentiment.training.recipes import Relearning, members_of
 from sentiment.training.relearn import relearn
 from sentiment.training.run import labelled
@@ -67,11 +67,7 @@ def train_candidate(
     for path, tweets in ((data / BASE, base), (data / VALIDATION, validation)):
         if missing := [label for label in LABELS if not tweets.fingerprint.rows[label]]:
             raise DataError(path, 0, f"has no {' and no '.join(missing)} tweets")
-    # Of the predictions in the cycle, as many as belong to the rows that are not held out.
-    latest = feedback.cycles.max()
-    trained_on = int((feedback.cycles == latest).sum())
-    share = trained_on / (trained_on + int((read_feedback(data / HELD_OUT).cycles == latest).sum()))
-    counted = {label: share * count for label, count in predictions.items()}
+    counted = trained_share(feedback, read_feedback(data / HELD_OUT), predictions)
     mixtures = [mix(feedback, base, counted, member) for member in members_of(settings)]
     with joined() as group:
         if group.leads:

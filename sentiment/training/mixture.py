@@ -92,6 +92,21 @@ def mix(
     )
 
 
+def trained_share(
+    feedback: Feedback, held_out: Feedback, predictions: Mapping[Label, int]
+) -> dict[Label, float]:
+    """Return as many of the latest cycle's `predictions` as belong to rows that are not held out.
+
+    Empty, as for a cycle that nobody counted, if chance has held all its rows out:
+    the counts say nothing of earlier cycles.
+    """
+    latest = max(feedback.cycles.max(initial=0), held_out.cycles.max(initial=0))
+    trained_on, kept_back = ((rows.cycles == latest).sum() for rows in (feedback, held_out))
+    if not trained_on:
+        return {}
+    return {label: count * trained_on / (trained_on + kept_back) for label, count in predictions.items()}
+
+
 def _add_emoji(texts: list[str], settings: Relearning) -> tuple[list[str], npt.NDArray[np.bool_]]:
     """Return `texts`, a share of them with one or two of the same emoji at the end, and which ones."""
     rng = np.random.default_rng([settings.seed, len(texts)])

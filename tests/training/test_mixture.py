@@ -70,6 +70,16 @@ def test_the_classes_are_balanced_by_their_frequency_in_the_traffic() -> None:
     assert (mixture.taught[4:] == Relearning().distillation).all()
 
 
+def test_held_out_rows_take_their_predictions_with_them() -> None:
+    """One of four rows of the latest cycle; or all, and the counts are of nothing that is trained on."""
+    from sentiment.training.mixture import trained_share
+
+    earlier, latest = [(0, 0, 1)] * 3, [(0, 0, 2)] * 3
+    one = trained_share(_feedback(earlier + latest), _feedback([(0, 1, 2)]), {"negative": 40, "neutral": 4})
+    assert one == {"negative": 30.0, "neutral": 3.0}
+    assert trained_share(_feedback(earlier), _feedback(latest), {"negative": 40}) == {}
+
+
 def test_without_counts_every_piece_of_feedback_weighs_the_same() -> None:
     """Nobody knows then how much a confirmation stands for."""
     from sentiment.training.mixture import mix
