@@ -73,8 +73,11 @@ def mix(
         traffic = _frequencies(weighed.astype(np.float64))
     of_base = _frequencies(np.array([base.fingerprint.rows[label] for label in LABELS], dtype=np.float64))
     replayed = np.random.default_rng(settings.seed).permutation(len(base))[: settings.replay]
-    replay_weights = settings.replay_weight * _balance(of_base, settings.replay_class_weight_power)
-    weights = np.concatenate([stands_for, replay_weights[base.labels[replayed]]])
+    replay_weights = _balance(of_base, settings.replay_class_weight_power)[base.labels[replayed]]
+    # Feedback only ever grows: what is replayed has to grow with it, or the next cycles forget.
+    at_least = stands_for.sum() * settings.replay_share / (1.0 - settings.replay_share)
+    heavier = max(settings.replay_weight, at_least / max(1.0, replay_weights.sum()))
+    weights = np.concatenate([stands_for, heavier * replay_weights])
     rows = len(feedback.labels)
     texts, with_emoji = _add_emoji([base.texts[row] for row in replayed], settings)
     return Mixture(

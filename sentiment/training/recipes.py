@@ -140,7 +140,12 @@ class Relearning(Struct, frozen=True, kw_only=True):
     replay: Annotated[
         int, Meta(ge=0, description="tweets of the base training set learned again beside the feedback")
     ] = 8000
-    replay_weight: Annotated[float, Meta(ge=0, description="of a replayed tweet; an error weighs 1")] = 1.0
+    replay_weight: Annotated[
+        float, Meta(ge=0, description="of a replayed tweet, at least; an error weighs 1")
+    ] = 1.0
+    replay_share: Annotated[
+        float, Meta(ge=0, lt=1, description="of the weight of everything, at least, for the replay")
+    ] = 0.8
     replay_class_weight_power: Annotated[
         float,
         Meta(ge=0, le=1, description="the same for the replay, by the base set's frequencies"),

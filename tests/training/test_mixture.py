@@ -57,6 +57,18 @@ def test_a_confirmation_stands_for_all_that_nobody_corrected() -> None:
     assert len(set(mixture.texts)) == 10
 
 
+def test_the_replay_keeps_its_share_however_much_feedback_there_is() -> None:
+    """And weighs no less than it does beside little feedback."""
+    from sentiment.training.mixture import mix
+    from sentiment.training.recipes import Relearning
+
+    settings = Relearning(replay=6, replay_weight=2.0, replay_share=0.75)
+    for predictions, expected in ((PREDICTIONS, 3 * 16 / 6), ({}, 2.0)):
+        mixture = mix(_feedback(ROWS), _base(30), predictions, settings)
+        weights = mixture.weights / mixture.weights[0]
+        assert weights[4:].tolist() == pytest.approx([expected] * 6)
+
+
 def test_the_classes_are_balanced_by_their_frequency_in_the_traffic() -> None:
     """Offsets of feedback are the logarithms of true classes' frequencies; replayed tweets have none."""
     from sentiment.training.mixture import mix
