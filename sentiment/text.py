@@ -118,6 +118,19 @@ def _visible(character: str) -> str:
     return ""
 
 
+def telling_emoji() -> list[str]:
+    """Return the faces, hearts and hands among the emoji: those that say how a tweet is meant."""
+    from emoji import EMOJI_DATA, STATUS
+
+    return [
+        character
+        for character, data in EMOJI_DATA.items()
+        if len(character) == 1
+        and data["status"] == STATUS["fully_qualified"]
+        and any(word in data["en"] for word in ("face", "heart", "thumbs", "hands"))
+    ]
+
+
 def _name_emoji(text: str) -> str:
     # Imported here: the table of emoji is a few megabytes, and most tweets never ask.
     import emoji

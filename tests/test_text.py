@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.errors import InvalidInput
-from sentiment.text import MAX_TEXT_CHARACTERS, check_text, mask_identities, normalise
+from sentiment.text import MAX_TEXT_CHARACTERS, check_text, mask_identities, normalise, telling_emoji
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,11 @@ def test_half_a_surrogate_pair_is_named_with_its_place() -> None:
     with pytest.raises(InvalidInput, match="at character 3") as caught:
         check_text("abc\ud83d")
     assert caught.value.code == "text-not-unicode"
+
+
+def test_telling_emoji_are_those_that_say_how_a_tweet_is_meant() -> None:
+    """Each is one character, and a tweet with it is still a tweet."""
+    found = telling_emoji()
+    assert {"😍", "😠", "💔", "👍"} <= set(found)
+    assert not {"🍕", "🚀", "🏠"} & set(found)
+    assert all(normalise(f"a train {emoji}") != "a train" for emoji in found)

@@ -23,6 +23,7 @@ from sentiment.evaluation.data import LabelledTweets
 from sentiment.evaluation.feedback_rows import Feedback
 from sentiment.evaluation.traffic import confirmation_weights
 from sentiment.records import LABELS, Label
+from sentiment.text import telling_emoji
 from sentiment.training.recipes import Relearning
 
 Integers = npt.NDArray[np.int64]
@@ -115,26 +116,12 @@ def _add_emoji(texts: list[str], settings: Relearning) -> tuple[list[str], npt.N
     rng = np.random.default_rng([settings.seed, len(texts)])
     chosen = rng.permutation(len(texts)) < round(settings.replay_emoji * len(texts))
     if chosen.any():
-        emoji = _telling_emoji()
+        emoji = telling_emoji()
         texts = [
             f"{text} {emoji[rng.integers(len(emoji))] * int(rng.integers(1, 3))}" if with_emoji else text
             for text, with_emoji in zip(texts, chosen, strict=True)
         ]
     return texts, chosen
-
-
-def _telling_emoji() -> list[str]:
-    """Return the faces, hearts and hands among the emoji: those that say how a tweet is meant."""
-    # Imported here: its table is a few megabytes.
-    from emoji import EMOJI_DATA, STATUS
-
-    return [
-        character
-        for character, data in EMOJI_DATA.items()
-        if len(character) == 1
-        and data["status"] == STATUS["fully_qualified"]
-        and any(word in data["en"] for word in ("face", "heart", "thumbs", "hands"))
-    ]
 
 
 def counted_frequencies(
