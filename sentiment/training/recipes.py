@@ -148,7 +148,12 @@ class Relearning(Struct, frozen=True, kw_only=True):
     ] = 0.8
     replay_class_weight_power: Annotated[
         float,
-        Meta(ge=0, le=1, description="the same for the replay, by the base set's frequencies"),
+        Meta(
+            ge=0,
+            le=1,
+            description="of replayed tweets by the frequency of their class in the base set: "
+            "0 weighs all alike, 1 all classes",
+        ),
     ] = 0.0
     distillation: Annotated[
         float,
