@@ -74,17 +74,15 @@ _PLAIN = _with(
     kept=0.0,
 )
 
-#: One run instead of the average of two: cheaper, and where something is missing as telling.
+#: One run instead of the average of two: cheaper, and where a part is missing as telling.
 _ONE = _with(members=1)
 
-#: The plain ones, the default, and one of its members: with other feedback, and without each of its parts.
+#: The plain ones, the default, one of its members, and that without each of its parts.
 VARIANTS = (
     Variant("plain, errors alone", _PLAIN, confirming=0.0),
     Variant("plain, 30 % confirmed", _PLAIN),
     Variant("default, 30 % confirmed", _DEFAULT),
     Variant("one member, 30 % confirmed", _ONE),
-    Variant("one member, errors alone", _ONE, confirming=0.0),
-    Variant("one member, all confirmed", _ONE, confirming=1.0),
     Variant("one, 30 %, without logit adjustment", _with(members=1, logit_adjustment=0.0)),
     Variant("one, 30 %, without traffic weights", _with(members=1, traffic_weights=False)),
     Variant("one, 30 %, without replay", _with(members=1, replay=0)),
